@@ -1,0 +1,190 @@
+"""What frames and backend say to each other. JSON by msgspec; unknown fields are tolerated, missing ones refused.
+
+``v`` is the version of the message's meaning: a reader refuses one it does not know. Times are milliseconds since
+1970 UTC. Lengths are bytes, hashes are SHA-256 in lower-case hex. Watts are W, durations seconds, lip errors mm.
+"""
+
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct
+
+from protocol.errors import Reason
+from protocol.limits import MAX_EVENTS_PER_BATCH, MAX_OBJECT, MAX_TARGETS_PER_RELEASE, MAX_TEXT
+
+Sha256 = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
+FrameId = Annotated[str, Meta(pattern=r"^[a-z0-9](?:[a-z0-9-]{0,38}[a-z0-9])?\Z")]
+RandomId = Annotated[str, Meta(pattern=r"^[0-9a-f]{32}\Z")]
+"""128 random bits in hex."""
+Millis = Annotated[int, Meta(ge=0, le=253_402_300_799_999)]
+Version = Annotated[int, Meta(ge=0, le=2**53)]
+Sentence = Annotated[str, Meta(max_length=MAX_TEXT)]
+Word = Annotated[str, Meta(max_length=64)]
+Seconds = Annotated[float, Meta(ge=0, le=86_400)]
+Watts = Annotated[float, Meta(ge=0, le=1_000)]
+
+
+class Message(Struct, frozen=True, kw_only=True):
+    """What every message begins with."""
+
+    v: Literal[1] = 1
+
+
+# --- what a frame should run ------------------------------------------------------------------------------------------
+
+
+class TargetRef(Struct, frozen=True):
+    """One file, named the way TUF names it."""
+
+    path: Annotated[str, Meta(min_length=3, max_length=200)]
+    length: Annotated[int, Meta(ge=1, le=MAX_OBJECT)]
+    sha256: Sha256
+
+
+class DesiredState(Message, frozen=True, kw_only=True):
+    """What one frame should run, as the director says it; travels inside a signed Envelope.
+
+    ``version`` only grows. ``release`` is the release's manifest, ``targets`` the artifacts it lists; both None/empty
+    for a frame that should keep whatever it has.
+    """
+
+    frame_id: FrameId
+    version: Annotated[int, Meta(ge=1, le=2**53)]
+    issued_at: Millis
+    expires_at: Millis
+    release: TargetRef | None = None
+    targets: Annotated[list[TargetRef], Meta(max_length=MAX_TARGETS_PER_RELEASE)] = []
+
+
+class RepoHead(Message, frozen=True, kw_only=True):
+    """The newest versions in the repository. Unsigned: lying here can only delay a frame until expiry."""
+
+    root: Annotated[int, Meta(ge=1)]
+    timestamp: Annotated[int, Meta(ge=1)]
+    director_root: Annotated[int, Meta(ge=1)]
+
+
+# --- what a frame says ------------------------------------------------------------------------------------------------
+
+
+class Hello(Message, frozen=True, kw_only=True):
+    """Sent at every connection, and again until it is answered by an Ack."""
+
+    frame_id: FrameId
+    agent_version: Word
+    hardware: Word
+    locale: Word
+    desired_version: Version = 0
+    """The version of the DesiredState the frame holds; 0 for none. The bridge answers one that is behind."""
+    outbox_id: RandomId
+    release: Sha256 | None = None
+
+
+InstallState = Literal["idle", "downloading", "verifying", "staged", "trial", "committed", "reverted", "failed"]
+
+
+class Failure(Struct, frozen=True):
+    """Why the frame refused or went back."""
+
+    reason: Reason
+    detail: Sentence
+
+
+class LipError(Struct, frozen=True):
+    """Lip error on the golden clips of one segment, with the mean pose beside it."""
+
+    segment: Word
+    lip_mm: float
+    mean_pose_mm: float
+    limit_mm: float | None = None
+
+
+class ReportedState(Message, frozen=True, kw_only=True):
+    """What a frame says it runs. ``(journal_id, sequence)`` orders reports, so a late one never overwrites a newer."""
+
+    frame_id: FrameId
+    journal_id: RandomId
+    sequence: Version
+    at: Millis
+    agent_version: Word
+    state: InstallState
+    desired_version: Version
+    release: Sha256 | None = None
+    """SHA-256 of the manifest of the release that plays now."""
+    slot: Literal["A", "B"] | None = None
+    target: Sha256 | None = None
+    """The release on its way, while there is one; after reverted or failed, the one that did not make it."""
+    failure: Failure | None = None
+    lip_errors: Annotated[list[LipError], Meta(max_length=32)] = []
+    """What the last trial measured."""
+
+
+class Event(Struct, frozen=True, kw_only=True, tag_field="type"):
+    """What every event begins with. ``seq`` grows by at least one within an outbox; ``release`` is the one playing."""
+
+    seq: Annotated[int, Meta(ge=1, le=2**53)]
+    at: Millis
+    release: Sha256 | None = None
+
+
+class PlaybackEvent(Event, frozen=True, kw_only=True, tag="playback"):
+    """One film shown. Completed = watched to its end."""
+
+    playback_id: RandomId
+    mode: Literal["talking", "singing", "slideshow"]
+    voice_s: Seconds
+    video_s: Seconds
+    watched_s: Seconds
+    completed: bool
+    first_frame_ms: Annotated[float, Meta(ge=0, le=1e7)] | None = None
+    fps: Annotated[float, Meta(ge=0, le=1e4)] | None = None
+
+
+class Complaint(Event, frozen=True, kw_only=True, tag="complaint"):
+    """Somebody pressed "lips don't match" on this playback."""
+
+    playback_id: RandomId
+    kind: Literal["lips"] = "lips"
+
+
+class PowerSample(Event, frozen=True, kw_only=True, tag="power"):
+    """Mean power over a window. ``estimated`` where no meter exists."""
+
+    window_s: Seconds
+    total_w: Watts
+    npu_w: Watts | None = None
+    cpu_w: Watts | None = None
+    battery_percent: Annotated[float, Meta(ge=0, le=100)] | None = None
+    estimated: bool = False
+
+
+class HealthEvent(Event, frozen=True, kw_only=True, tag="health"):
+    """Something ops should know: a refusal, a fault, a gap in the outbox."""
+
+    kind: Word
+    detail: Sentence
+    figures: Annotated[dict[str, float], Meta(max_length=32)] = {}
+
+
+AnyEvent = PlaybackEvent | Complaint | PowerSample | HealthEvent
+
+
+class TelemetryBatch(Message, frozen=True, kw_only=True):
+    """Events of one outbox in ascending ``seq``. (frame, outbox_id, seq) makes redelivery harmless."""
+
+    frame_id: FrameId
+    outbox_id: RandomId
+    events: Annotated[list[AnyEvent], Meta(min_length=1, max_length=MAX_EVENTS_PER_BATCH)]
+
+
+# --- what the backend answers -----------------------------------------------------------------------------------------
+
+
+class Ack(Message, frozen=True, kw_only=True):
+    """Everything of ``outbox_id`` up to ``seq`` is committed and may be deleted. Answers a Hello too.
+
+    ``desired_version`` is the newest one meant for this frame: a frame that holds less has missed something.
+    """
+
+    outbox_id: RandomId
+    seq: Version
+    desired_version: Version
