@@ -1,0 +1,1 @@
+"""From sound to pixels: features, motion, face, picture."""

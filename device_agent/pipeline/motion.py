@@ -1,0 +1,90 @@
+"""From sound to motion: one (6,) float32 array of mouth parameters in mm per 40 ms.
+
+The graph runs one step at a time. It answers `look_ahead_steps` late, because a mouth moves before its sound: the
+answers to the first steps are dropped and the end of the sound is followed by silence, so that step t of the motion
+belongs to step t of the sound. Memory is bounded: the graph sees a fixed window of keys and values, and nothing else
+is kept however long the sound lasts.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from device_agent.pipeline.features import (
+    COEFFICIENTS,
+    HOPS_PER_STEP,
+    SAMPLE_RATE,
+    STEP_SAMPLES,
+    FeatureExtractor,
+    FloatArray,
+)
+from device_agent.runtime.base import MotionRuntime, RuntimeFailure
+
+# Added to the attention scores of window slots that hold nothing yet; a larger value would waste INT8's range.
+MASKED = -16.0
+
+
+class MotionStream:
+    """The motion of one sound. Push samples as they come, then finish; a new sound needs a new stream."""
+
+    def __init__(self, runtime: MotionRuntime) -> None:
+        manifest = runtime.manifest
+        audio = manifest.audio
+        ours = (SAMPLE_RATE, STEP_SAMPLES, HOPS_PER_STEP, COEFFICIENTS)
+        if (audio.sample_rate, audio.step_samples, audio.hops_per_step, audio.coefficients) != ours:
+            raise RuntimeFailure("This bundle wants other audio features than this agent computes; update the agent.")
+        stage = manifest.stage("motion")
+        self._runtime = runtime
+        self._features = FeatureExtractor()
+        self._kv = np.zeros(stage.input("kv_in").shape, dtype=np.float32)
+        self._mask = np.full(stage.input("mask").shape, MASKED, dtype=np.float32)
+        self._empty_slots = self._mask.shape[-1]
+        self._look_ahead = audio.look_ahead_steps
+        self._to_drop = audio.look_ahead_steps
+        self._finished = False
+        parameters = manifest.motion.parameters
+        self._lowest = np.array([parameter.minimum for parameter in parameters], dtype=np.float32)
+        self._highest = np.array([parameter.maximum for parameter in parameters], dtype=np.float32)
+
+    def push(self, samples: FloatArray) -> Iterator[FloatArray]:
+        """Take mono 16 kHz samples in [-1, 1] and yield the motion they complete. Iterate it to its end.
+
+        Raises RuntimeFailure when the graph fails.
+        """
+        if self._finished:
+            raise ValueError("This motion stream was finished; start a new one for a new sound.")
+        for features in self._features.push(samples):
+            yield from self._step(features)
+
+    def finish(self) -> Iterator[FloatArray]:
+        """End the sound and yield the motion still due: in all, one array per started 40 ms."""
+        if self._finished:
+            return
+        last = self._features.finish()
+        silence = self._features.push(np.zeros(self._look_ahead * STEP_SAMPLES, dtype=np.float32))
+        self._finished = True
+        for features in (*last, *silence):
+            yield from self._step(features)
+
+    def _step(self, features: FloatArray) -> Iterator[FloatArray]:
+        if self._empty_slots:
+            self._empty_slots -= 1
+            self._mask[..., self._empty_slots] = 0.0
+        outputs = self._runtime.step({"features": features[None], "kv_in": self._kv, "mask": self._mask})
+        self._kv = outputs["kv_out"]
+        if self._to_drop:
+            self._to_drop -= 1
+            return
+        motion = outputs["motion"].reshape(-1)
+        if not np.isfinite(motion).all():
+            raise RuntimeFailure("The motion graph answered with values that are not finite.")
+        yield np.clip(motion, self._lowest, self._highest)
+
+
+def motion_for(runtime: MotionRuntime, samples: FloatArray) -> FloatArray:
+    """The motion of a whole sound, (steps, parameters) in mm, one step per started 40 ms."""
+    stream = MotionStream(runtime)
+    steps = [*stream.push(samples), *stream.finish()]
+    if not steps:
+        return np.zeros((0, len(runtime.manifest.motion.parameters)), dtype=np.float32)
+    return np.stack(steps)
