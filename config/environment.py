@@ -1,0 +1,85 @@
+"""Reading the environment: every variable is checked, and what is missing or odd is said in one sentence."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+from django.core.exceptions import ImproperlyConfigured
+
+_TRUE = {"1", "true", "yes", "on"}
+_FALSE = {"", "0", "false", "no", "off"}
+
+
+def required(environ: Mapping[str, str], name: str, example: str) -> str:
+    """The variable's value. Raises ImproperlyConfigured when it is missing or empty."""
+    value = environ.get(name, "").strip()
+    if not value:
+        raise ImproperlyConfigured(f"Set the environment variable {name}, for example {name}={example}.")
+    return value
+
+
+def flag(environ: Mapping[str, str], name: str) -> bool:
+    """A switch that is off by default."""
+    value = environ.get(name, "").strip().lower()
+    if value in _TRUE:
+        return True
+    if value in _FALSE:
+        return False
+    raise ImproperlyConfigured(f"{name}={value!r} is neither on nor off: use 1 or 0.")
+
+
+def names(environ: Mapping[str, str], name: str, default: str) -> list[str]:
+    """A comma-separated list with at least one entry."""
+    found = [part.strip() for part in environ.get(name, default).split(",") if part.strip()]
+    if not found:
+        raise ImproperlyConfigured(f"{name} is empty: name at least one host, for example {name}={default}.")
+    return found
+
+
+def folder(environ: Mapping[str, str], name: str, default: Path) -> Path:
+    """An absolute folder; made (mode 0700) when it does not exist, because keys lie below it."""
+    path = Path(environ.get(name, "").strip() or default).expanduser().absolute()
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise ImproperlyConfigured(f"{name}={path} cannot be used as a folder: {error.strerror}.") from None
+    return path
+
+
+def database(url: str) -> dict[str, Any]:
+    """Django's description of ``postgresql://user:password@host:port/name?option=value``."""
+    wrong = "DATABASE_URL is not of the form postgresql://user:password@host:port/name"
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError as error:
+        raise ImproperlyConfigured(f"{wrong}: {error}.") from None
+    name = unquote(parts.path.lstrip("/"))
+    if parts.scheme not in {"postgresql", "postgres"} or not parts.hostname or not name or "/" in name:
+        raise ImproperlyConfigured(f"{wrong}.")
+    return {
+        "ENGINE": "django.db.backends.postgresql",
+        "NAME": name,
+        "USER": unquote(parts.username or ""),
+        "PASSWORD": unquote(parts.password or ""),
+        "HOST": unquote(parts.hostname),
+        "PORT": str(port or 5432),
+        "OPTIONS": dict(parse_qsl(parts.query)),
+    }
+
+
+def mqtt_url(environ: Mapping[str, str]) -> str:
+    """``mqtts://host:port``, or empty: only the bridge needs it and asks for it then."""
+    url = environ.get("MQTT_URL", "").strip()
+    if not url:
+        return ""
+    wrong = f"MQTT_URL={url!r} is not of the form mqtts://host:port"
+    try:
+        parts = urlsplit(url)
+        complete = parts.scheme == "mqtts" and parts.hostname and parts.port
+    except ValueError as error:
+        raise ImproperlyConfigured(f"{wrong}: {error}.") from None
+    if not complete or parts.path.strip("/"):
+        raise ImproperlyConfigured(f"{wrong}.")
+    return url

@@ -1,0 +1,5 @@
+"""Addresses of frames and groups."""
+
+from django.urls import URLPattern
+
+urlpatterns: list[URLPattern] = []

@@ -1,0 +1,21 @@
+"""What the backend knows of frames. Services write these tables, selectors read them."""
+
+from fleet.models.access import ApiToken, AuditEntry
+from fleet.models.frames import Frame, FrameGroup, Household
+from fleet.models.reported import ReportedState
+from fleet.models.telemetry import Complaint, FrameDay, HealthEvent, OutboxWatermark, Playback, PowerSample
+
+__all__ = [
+    "ApiToken",
+    "AuditEntry",
+    "Complaint",
+    "Frame",
+    "FrameDay",
+    "FrameGroup",
+    "HealthEvent",
+    "Household",
+    "OutboxWatermark",
+    "Playback",
+    "PowerSample",
+    "ReportedState",
+]

@@ -1,0 +1,51 @@
+"""Frames, the homes they hang in, and saved queries over them."""
+
+from django.db import models
+from django.utils import timezone
+
+
+class Household(models.Model):
+    """The frames of one home: the unit of randomisation."""
+
+    id = models.SlugField(primary_key=True, max_length=64)
+
+    def __str__(self) -> str:
+        return self.id
+
+
+class Frame(models.Model):
+    """One enrolled device. ``id`` is also the name in its certificate and in its topics."""
+
+    id = models.CharField(primary_key=True, max_length=40)
+    household = models.ForeignKey(Household, on_delete=models.PROTECT, related_name="frames")
+    hardware = models.CharField(max_length=64)
+    locale = models.CharField(max_length=64)
+    simulated = models.BooleanField(default=False)
+    enrolled_at = models.DateTimeField(default=timezone.now)
+    certificate_fingerprint = models.CharField(max_length=64)
+    """SHA-256 of the newest certificate (DER), in hex."""
+    last_seen = models.DateTimeField(null=True, blank=True)
+    """When the backend last took a message of it in."""
+    agent_version = models.CharField(max_length=64, blank=True)
+    desired_version = models.BigIntegerField(default=0)
+    """The version of the DesiredState the frame says it holds."""
+
+    class Meta:
+        ordering = ("id",)
+        indexes = (models.Index(fields=["locale"]), models.Index(fields=["last_seen"]))
+
+    def __str__(self) -> str:
+        return self.id
+
+
+class FrameGroup(models.Model):
+    """A saved query over frames, evaluated anew whenever it is asked; ``fleet.groups`` says how."""
+
+    name = models.CharField(max_length=64, unique=True)
+    query = models.CharField(max_length=500, blank=True)
+
+    class Meta:
+        ordering = ("name",)
+
+    def __str__(self) -> str:
+        return self.name

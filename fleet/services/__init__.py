@@ -1,0 +1,1 @@
+"""What writes: each function is one use case in one transaction."""
