@@ -1,0 +1,64 @@
+# framefleet. Everything runs from this folder, in its own .venv, as any user.
+#
+#   make demo            the whole story on this machine: console, broker, 200 simulated frames, one full agent (Ctrl-C stops it)
+#   make demo ONCE=1     the same, ends by itself
+#   make test            all tests
+#   make up              the services and frames alone, until Ctrl-C
+#   make lint            ruff, mypy, import rules
+#   make reference-model train and pack the reference model again (needs espeak-ng)
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+TRAIN  := .venv-train
+
+.PHONY: setup demo up test lint format reference-model clean
+.DELETE_ON_ERROR:
+
+setup: $(VENV)/run.installed
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "framefleet needs Python 3.11 or newer: run 'make $(MAKECMDGOALS) PYTHON=python3.12' or the like."; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); echo "Python's venv module is missing: install it (Debian: apt-get install python3-venv) and run make again."; exit 1; }
+
+# dev.txt holds everything that run.txt holds, so both serve one environment.
+$(VENV)/run.installed: requirements/run.txt pyproject.toml | $(BIN)/python
+	@echo "Setting up $(VENV) ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/run.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps --editable .
+	@touch $@
+
+$(VENV)/dev.installed: requirements/dev.txt $(VENV)/run.installed
+	@echo "Setting up $(VENV) for tests ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	@touch $@
+
+demo: $(VENV)/run.installed
+	@exec $(BIN)/python -m standalone demo $(if $(ONCE),--once)
+
+up: $(VENV)/run.installed
+	@exec $(BIN)/python -m standalone up
+
+test: $(VENV)/dev.installed
+	$(BIN)/python -m pytest -q
+
+lint: $(VENV)/dev.installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+	$(BIN)/mypy .
+
+format: $(VENV)/dev.installed
+	$(BIN)/ruff check --fix --quiet .
+	$(BIN)/ruff format .
+
+$(TRAIN)/installed: requirements/train.txt | $(BIN)/python
+	@$(PYTHON) -m venv $(TRAIN)
+	@$(TRAIN)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements/train.txt
+	@touch $@
+
+reference-model: $(TRAIN)/installed
+	$(TRAIN)/bin/python -m reference_model build --out reference_model/artifacts
+
+clean:
+	rm -rf $(VENV) $(TRAIN) build *.egg-info var
