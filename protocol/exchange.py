@@ -1,7 +1,8 @@
 """Runs one sequence over a connection that somebody else owns: Want becomes subscribe, unsubscribe and a deadline.
 
 A driver calls ``start``, ``received``, ``tick`` and ``disconnected`` / ``connected``, carries out the commands it gets
-back, and asks ``deadline`` when to call ``tick`` next. Times are seconds on any monotonic clock.
+back, and asks ``deadline`` when to call ``tick`` next. Times are seconds on any monotonic clock. A Perform goes out
+as a command like the others; its outcome comes back through ``performed``, connected or not.
 
 A lost connection does not end a sequence: its patience stands still and the open Want is asked again afterwards.
 """
@@ -9,7 +10,7 @@ A lost connection does not end a sequence: its patience stands still and the ope
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from protocol.sequences import Pause, Sequence, Want
+from protocol.sequences import Pause, Perform, Program, Want
 
 T = TypeVar("T")
 
@@ -36,12 +37,12 @@ class Publish:
     payload: bytes
 
 
-Command = Subscribe | Unsubscribe | Publish
+Command = Subscribe | Unsubscribe | Publish | Perform
 
 
 @dataclass(frozen=True, slots=True)
 class Done(Generic[T]):
-    """The sequence returned ``value``, or raised ``error``."""
+    """The sequence, or the work performed for it, returned ``value`` or raised ``error``."""
 
     value: T | None = None
     error: BaseException | None = None
@@ -50,9 +51,9 @@ class Done(Generic[T]):
 class Exchange(Generic[T]):
     """One running sequence. ``done`` is None until it ends."""
 
-    def __init__(self, sequence: Sequence[T]) -> None:
+    def __init__(self, sequence: Program[T]) -> None:
         self._sequence = sequence
-        self._step: Want | Pause | None = None
+        self._step: Want | Pause | Perform | None = None
         self._deadline: float | None = None
         self._connected = False
         self.done: Done[T] | None = None
@@ -73,6 +74,14 @@ class Exchange(Generic[T]):
         if not isinstance(step, Want) or topic != step.topic or len(payload) > step.limit or not payload:
             return []
         return [Unsubscribe(topic), *self._advance(payload, now)]
+
+    def performed(self, work: Perform, outcome: Done[object], now: float) -> list[Command]:
+        """The work is done; ignored when nobody waits for it any more."""
+        if work is not self._step:
+            return []
+        if outcome.error is not None:
+            return self._advance(None, now, outcome.error)
+        return self._advance(outcome.value, now)
 
     def tick(self, now: float) -> list[Command]:
         """Time has passed."""
@@ -99,14 +108,14 @@ class Exchange(Generic[T]):
         self._sequence.close()
         return [Unsubscribe(step.topic)] if isinstance(step, Want) and self._connected else []
 
-    def _advance(self, value: bytes | None, now: float) -> list[Command]:
+    def _advance(self, value: object, now: float, error: BaseException | None = None) -> list[Command]:
         try:
-            self._step = self._sequence.send(value)
+            self._step = self._sequence.throw(error) if error is not None else self._sequence.send(value)
         except StopIteration as stop:
             self._end(Done(value=stop.value))
             return []
-        except Exception as error:
-            self._end(Done(error=error))
+        except Exception as raised:
+            self._end(Done(error=raised))
             return []
         return self._ask(now)
 
@@ -115,6 +124,9 @@ class Exchange(Generic[T]):
         if isinstance(step, Pause):
             self._deadline = now + step.seconds
             return []
+        if isinstance(step, Perform):
+            self._deadline = None
+            return [step]
         if step is None or not self._connected:
             self._deadline = None
             return []

@@ -4,6 +4,7 @@ A sequence is a generator. It yields what it needs next and is sent what came ba
 
     data = yield Want(topic, limit, timeout_s)   # bytes, or None when nothing came in time
     yield Pause(seconds)
+    result = yield Perform(call)                 # only in a Program: slow work, done beside the loop
 
 ``protocol.exchange`` turns that into subscriptions and deadlines; agent (paho) and simulator (asyncio) only move
 bytes. MQTT has no "not found": silence is retried a bounded number of times with capped, jittered backoff and then
@@ -11,9 +12,9 @@ refused, so nothing downloads for ever.
 """
 
 import random
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from protocol import chunks, topics
 from protocol.codec import decode
@@ -41,7 +42,19 @@ class Pause:
     seconds: float
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Perform:
+    """Make this slow call away from the loop and send me what it returns; what it raises is raised here.
+
+    The object itself is the token by which its outcome comes back, so each one is used once.
+    """
+
+    work: Callable[[], object]
+
+
 Sequence = Generator[Want | Pause, bytes | None, T]
+Program = Generator[Want | Pause | Perform, Any, T]
+"""A sequence that also has work performed; every Sequence is one."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,9 @@
 """A sequence survives time-outs and lost connections while somebody else owns the connection."""
 
-from protocol.exchange import Exchange, Subscribe, Unsubscribe
-from protocol.sequences import Pause, Sequence, Want
+from collections.abc import Callable
+
+from protocol.exchange import Done, Exchange, Subscribe, Unsubscribe
+from protocol.sequences import Pause, Perform, Program, Sequence, Want
 
 
 def two_wants() -> Sequence[tuple[bytes | None, bytes | None]]:
@@ -91,3 +93,44 @@ def test_cancelling_unsubscribes_and_closes_the_sequence() -> None:
     assert exchange.cancel() == [Unsubscribe("a")]
     assert closed == [True]
     assert exchange.deadline is None
+
+
+def with_work(call: Callable[[], object]) -> Program[object]:
+    try:
+        result = yield Perform(call)
+    except ValueError as error:
+        result = str(error)
+    yield Pause(1.0)
+    return result
+
+
+def test_work_goes_out_once_and_its_result_comes_back_without_a_connection() -> None:
+    exchange = Exchange(with_work(lambda: 42))
+    (work,) = exchange.start(0.0, connected=False)
+    assert isinstance(work, Perform)
+    assert exchange.deadline is None
+    exchange.disconnected()
+    assert exchange.connected(1.0) == []
+    exchange.performed(work, Done(value=work.work()), 2.0)
+    exchange.tick(3.0)
+    assert exchange.done == Done(value=42)
+
+
+def test_what_the_work_raised_is_raised_in_the_program() -> None:
+    exchange = Exchange(with_work(lambda: 42))
+    (work,) = exchange.start(0.0, connected=True)
+    assert isinstance(work, Perform)
+    exchange.performed(work, Done(error=ValueError("no luck")), 1.0)
+    exchange.tick(2.0)
+    assert exchange.done == Done(value="no luck")
+
+
+def test_the_result_of_other_or_cancelled_work_is_ignored() -> None:
+    exchange = Exchange(with_work(lambda: 42))
+    (work,) = exchange.start(0.0, connected=True)
+    assert isinstance(work, Perform)
+    assert exchange.performed(Perform(work.work), Done(value=1), 1.0) == []
+    assert exchange.deadline is None
+    exchange.cancel()
+    assert exchange.performed(work, Done(value=1), 1.0) == []
+    assert exchange.done is None
