@@ -15,7 +15,7 @@ from pathlib import Path
 from standalone.processes import HOST, RunningProcess, ServiceError, free_port, port_answers, tail, wait_until
 
 STOP_SIGNAL = signal.SIGTERM
-NO_USERS = "users: [{user: nobody.invalid, permissions: {publish: {deny: [\">\"]}, subscribe: {deny: [\">\"]}}}]\n"
+NO_USERS = 'users: [{user: nobody.invalid, permissions: {publish: {deny: [">"]}, subscribe: {deny: [">"]}}}]\n'
 
 # Why each limit: 2.15 allows 1,000 consumers a stream and each QoS 1 subscription is one; past it a SUBACK says 0x80 on a
 # connection that looks healthy. Un-acked messages of a killed subscriber come back after ack_wait. max_ack_pending summed over
@@ -71,7 +71,9 @@ def find_binary() -> Path:
             return candidate.resolve()
     if found := shutil.which("nats-server"):
         return Path(found)
-    raise ServiceError("The embedded broker is not installed: run 'make setup', or set MQTT_URL to a broker of your own.")
+    raise ServiceError(
+        "The embedded broker is not installed: run 'make setup', or set MQTT_URL to a broker of your own."
+    )
 
 
 def write_config(path: Path, *, port: int, store_dir: Path, ca: Path, cert: Path, key: Path, users_file: Path) -> None:
@@ -81,7 +83,9 @@ def write_config(path: Path, *, port: int, store_dir: Path, ca: Path, cert: Path
     """
     for file in (ca, cert, key):
         if not file.is_file():
-            raise ServiceError(f"The broker's TLS file {file} is missing: make the certificates first (manage.py fleet_ca).")
+            raise ServiceError(
+                f"The broker's TLS file {file} is missing: make the certificates first (manage.py fleet_ca)."
+            )
     path.parent.mkdir(parents=True, exist_ok=True)
     store_dir.mkdir(parents=True, exist_ok=True)
     if not users_file.exists():
@@ -116,9 +120,7 @@ class Broker:
 
     def configure(self, *, store_dir: Path, ca: Path, cert: Path, key: Path, users_file: Path) -> None:
         """``write_config`` for this broker's file and port."""
-        write_config(
-            self.config, port=self.port, store_dir=store_dir, ca=ca, cert=cert, key=key, users_file=users_file
-        )
+        write_config(self.config, port=self.port, store_dir=store_dir, ca=ca, cert=cert, key=key, users_file=users_file)
 
     def argv(self) -> tuple[str, ...]:
         """The server in the foreground; stopped by ``STOP_SIGNAL``, reads its users again at SIGHUP."""

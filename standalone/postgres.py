@@ -203,6 +203,12 @@ class Postgres:
                 connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
 
     def _password(self) -> str:
+        """The cluster's password; made now when there is neither a cluster nor a password."""
+        if not self._password_file.exists() and not (self.data_dir / "PG_VERSION").exists():
+            self._password_file.parent.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(self._password_file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(descriptor, "w") as file:
+                file.write(secrets.token_urlsafe(24) + "\n")
         return self._password_file.read_text().strip()
 
     def _initialise(self) -> None:
@@ -210,10 +216,9 @@ class Postgres:
         fresh = self.data_dir.with_name(f"{self.data_dir.name}.new")
         shutil.rmtree(fresh, ignore_errors=True)
         fresh.mkdir(mode=0o700)
-        self._password_file.unlink(missing_ok=True)
-        descriptor = os.open(self._password_file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "w") as file:
-            file.write(secrets.token_urlsafe(24) + "\n")
+        if not self._password():  # cut in the middle of writing it
+            self._password_file.unlink()
+            self._password()
         self._own(fresh)
         self._own(self._password_file)
         # PostgreSQL's own C.UTF-8 needs no locale from the system and sorts the same everywhere.
@@ -235,7 +240,9 @@ class Postgres:
         for way in ways_to_drop(owner):
             self._drop = way
             script = 'cd "$1" && exec "$2" --version'
-            done = self._run(["/bin/sh", "-c", script, "sh", str(self.data_dir.parent), str(self._binaries / "postgres")])
+            done = self._run(
+                ["/bin/sh", "-c", script, "sh", str(self.data_dir.parent), str(self._binaries / "postgres")]
+            )
             if done.returncode == 0:
                 return
             problems.append(f"{way}: {done.stdout.strip()}")
@@ -248,7 +255,13 @@ class Postgres:
     def _run(self, argv: Sequence[str]) -> subprocess.CompletedProcess[str]:
         command = launched(argv, drop=self.drop)
         return subprocess.run(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=120, check=False
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=120,
+            check=False,
         )
 
     def _own(self, path: Path) -> None:

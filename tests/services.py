@@ -11,7 +11,7 @@ import datetime as dt
 import ipaddress
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +24,6 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from standalone.broker import Broker, find_binary
-from standalone.postgres import Postgres, find_binaries
 from standalone.processes import HOST, ServiceError, wait_until
 
 # Tests never outlive a power cut, so they need not wait for the disk.
@@ -38,11 +37,10 @@ class IssuedCertificate(NamedTuple):
     key: Path
 
 
-def require_services() -> None:
-    """Skip the calling test when the embedded binaries are missing; with CI=true that fails it."""
+def require(find: Callable[[], Path]) -> None:
+    """Skip the calling test when ``find`` finds no embedded binary; with CI=true that fails it."""
     try:
-        find_binaries()
-        find_binary()
+        find()
     except ServiceError as error:
         if os.environ.get("CI"):
             raise
@@ -237,16 +235,16 @@ class BrokerHandle:
             write_users(self.users_file, users)
         before = self.broker.log.read_text().count("Reloaded server configuration")
         self.broker.reload()
-        if not wait_until(
-            lambda: self.broker.log.read_text().count("Reloaded server configuration") > before, timeout
-        ):
+        if not wait_until(lambda: self.broker.log.read_text().count("Reloaded server configuration") > before, timeout):
             raise AssertionError(f"the broker did not reload:\n{self.broker.log.read_text()[-2000:]}")
 
 
 @contextmanager
 def postgres_server(tmp: Path) -> Iterator[str]:
     """A PostgreSQL of its own under ``tmp``, with the empty database ``framefleet``; gives its URL."""
-    require_services()
+    from standalone.postgres import Postgres, find_binaries  # here, because the frame's own environment has no psycopg
+
+    require(find_binaries)
     server = Postgres(tmp / "postgres", settings=FAST)
     try:
         server.start()
@@ -260,7 +258,7 @@ def mqtt_broker(
     tmp: Path, users: Sequence[Mapping[str, Any]] | None = None, *, users_text: str | None = None
 ) -> Iterator[BrokerHandle]:
     """A broker of its own under ``tmp``. Give ``users`` (see ``user()``) or the finished text of a users file."""
-    require_services()
+    require(find_binary)
     folder = tmp / "broker"
     authority = test_authority(folder / "ca")
     server = authority.issue("broker", server=True)
