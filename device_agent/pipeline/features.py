@@ -38,7 +38,7 @@ def _mel_filters() -> FloatArray:
     bins = 1127.0 * np.log1p(np.arange(_FFT_SIZE // 2 + 1) * (SAMPLE_RATE / _FFT_SIZE) / 700.0)
     rising = (bins[:, None] - edges[None, :-2]) / (edges[1:-1] - edges[:-2])
     falling = (edges[None, 2:] - bins[:, None]) / (edges[2:] - edges[1:-1])
-    return np.maximum(0.0, np.minimum(rising, falling)).astype(np.float32)
+    return np.asarray(np.maximum(0.0, np.minimum(rising, falling)), dtype=np.float32)
 
 
 def _cosines() -> FloatArray:
@@ -46,7 +46,7 @@ def _cosines() -> FloatArray:
     n = np.arange(COEFFICIENTS)
     basis = np.cos(math.pi / COEFFICIENTS * (n[:, None] + 0.5) * n[None, :]) * math.sqrt(2.0 / COEFFICIENTS)
     basis[:, 0] *= math.sqrt(0.5)
-    return basis.astype(np.float32)
+    return np.asarray(basis, dtype=np.float32)
 
 
 _FILTERS = _mel_filters()
@@ -85,7 +85,7 @@ class FeatureExtractor:
         spectrum = np.fft.rfft(emphasised[_STARTS] * _HAMMING, _FFT_SIZE, axis=1)
         power = (spectrum.real**2 + spectrum.imag**2).astype(np.float32)
         energies = np.log(np.maximum(power @ _FILTERS, _POWER_FLOOR))
-        return (energies @ _COSINES).astype(np.float32).reshape(-1)
+        return np.asarray(energies @ _COSINES, dtype=np.float32).reshape(-1)
 
 
 def features_for(samples: FloatArray) -> FloatArray:
