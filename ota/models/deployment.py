@@ -1,0 +1,38 @@
+"""One frame in one rollout."""
+
+from django.db import models
+
+from fleet.models import Frame
+from ota.domain.deployment import DeploymentState
+from ota.models.release import Release
+from ota.models.rollout import Rollout
+
+STATES = [(state.value, state.value) for state in DeploymentState]
+
+
+class Deployment(models.Model):
+    """``u`` and ``arm`` come from the household's salted hash; ``stage`` is the first that exposes the frame (empty
+    when none does). ``former_release`` is what an abort or a rollback gives back."""
+
+    rollout = models.ForeignKey(Rollout, on_delete=models.CASCADE, related_name="deployments")
+    frame = models.ForeignKey(Frame, on_delete=models.CASCADE, related_name="deployments")
+    stage = models.IntegerField(null=True)
+    arm = models.CharField(max_length=8)
+    u = models.FloatField()
+    state = models.CharField(max_length=16, choices=STATES, default=DeploymentState.PENDING.value)
+    reason = models.CharField(max_length=32, blank=True)
+    detail = models.CharField(max_length=500, blank=True)
+    desired_version = models.BigIntegerField(default=0)
+    """The DesiredState that carried the offer."""
+    former_release = models.ForeignKey(Release, null=True, blank=True, on_delete=models.PROTECT, related_name="+")
+    offered_at = models.DateTimeField(null=True, blank=True)
+    updated_at = models.DateTimeField(auto_now=True)
+    committed_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        ordering = ("frame_id",)
+        constraints = (models.UniqueConstraint(fields=["rollout", "frame"], name="deployment_once"),)
+        indexes = (models.Index(fields=["rollout", "stage", "state"]),)
+
+    def __str__(self) -> str:
+        return f"{self.frame_id}: {self.state}"

@@ -1,0 +1,119 @@
+"""What the bridge publishes: the tables are the outbox.
+
+The broker gets chunks before documents, documents before the head, and a DesiredState only once everything its release
+needs is there. A token says which revision was sent, so that the broker's answer to an older one never hides a newer.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from django.db import connection, transaction
+from django.db.models import Count, F, Q, QuerySet
+from django.utils import timezone
+
+from ota import storage
+from ota.models import DesiredState, Release, RetainedObject
+from protocol import topics
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """One retained message that the broker does not have yet."""
+
+    topic: str
+    payload: bytes
+    token: str
+
+
+def pending(limit: int) -> list[Pending]:
+    """At most ``limit`` messages to publish (QoS 1, retained), in order.
+
+    Half of the room is kept for DesiredStates, so that a large upload does not hold up a rollback. What was returned
+    before and is not marked yet is returned again. Raises OSError when an artifact's bytes cannot be read.
+    """
+    desired = _due_desired(limit)
+    retained = _due_retained(max(limit - len(desired), limit // 2))
+    return retained + desired[: limit - len(retained)]
+
+
+def backlog() -> tuple[int, int]:
+    """How many retained objects and DesiredStates the broker does not have yet."""
+    return RetainedObject.objects.filter(published=False).count(), _desired_behind().count()
+
+
+def mark_published(tokens: Iterable[str]) -> None:
+    """The broker has taken these (PUBACK). Unknown and outdated tokens are ignored."""
+    found: dict[str, tuple[list[str], list[int]]] = defaultdict(lambda: ([], []))
+    for token in tokens:
+        kind, _, rest = token.partition(":")
+        number, _, name = rest.partition(":")
+        names, numbers = found[kind]
+        names.append(name)
+        numbers.append(int(number))
+    with transaction.atomic(), connection.cursor() as cursor:
+        if "retained" in found:
+            cursor.execute(
+                "UPDATE ota_retainedobject AS r SET published = TRUE FROM unnest(%s::text[], %s::bigint[])"
+                " AS sent (topic, revision) WHERE r.topic = sent.topic AND r.revision = sent.revision",
+                found["retained"],
+            )
+            if not RetainedObject.objects.filter(published=False).exists():
+                Release.objects.filter(published_at=None).update(published_at=timezone.now())
+        if "desired" in found:
+            cursor.execute(
+                "UPDATE ota_desiredstate AS d SET published_version = sent.version FROM unnest(%s::text[], %s::bigint[])"
+                " AS sent (frame, version) WHERE d.frame_id = sent.frame AND d.published_version < sent.version",
+                found["desired"],
+            )
+
+
+def forget_published() -> None:
+    """The broker has lost its retained messages: everything is due again, in order."""
+    with transaction.atomic():
+        Release.objects.update(published_at=None)
+        RetainedObject.objects.update(published=False)
+        DesiredState.objects.update(published_version=0)
+
+
+def progress(digests: Iterable[str]) -> dict[str, tuple[int, int]]:
+    """Release digest -> (retained chunks of its artifacts with the broker, retained chunks in all)."""
+    rows = Release.objects.filter(digest__in=list(digests)).order_by()
+    counted = rows.values("digest").annotate(
+        total=Count("artifacts__retained"), done=Count("artifacts__retained", filter=Q(artifacts__retained__published=True))
+    )
+    return {row["digest"]: (row["done"], row["total"]) for row in counted}
+
+
+def _due_retained(limit: int) -> list[Pending]:
+    due = RetainedObject.objects.filter(published=False).order_by("order", "topic")
+    rows = list(due[:limit])
+    # A class waits until the broker has answered for all of the one before: order of sending alone would not survive
+    # a reconnect in between.
+    return [
+        Pending(row.topic, _payload(row), f"retained:{row.revision}:{row.topic}")
+        for row in rows
+        if row.order == rows[0].order
+    ]
+
+
+def _payload(row: RetainedObject) -> bytes:
+    if row.payload is not None:
+        return bytes(row.payload)
+    assert row.artifact_id is not None
+    return storage.read_range(row.artifact_id, row.offset, row.length)
+
+
+def _desired_behind() -> QuerySet[DesiredState]:
+    return DesiredState.objects.filter(version__gt=F("published_version"))
+
+
+def _due_desired(limit: int) -> list[Pending]:
+    ready = Q(release=None) | Q(release__published_at__isnull=False)
+    rows = _desired_behind().filter(ready).order_by("issued_at", "frame_id")[:limit]
+    return [
+        Pending(
+            topics.frame_topic(row.frame_id, "desired"), bytes(row.envelope), f"desired:{row.version}:{row.frame_id}"
+        )
+        for row in rows
+    ]
