@@ -1,6 +1,7 @@
 """Celery only wakes work up: the truth is in PostgreSQL, so a lost or repeated task changes nothing.
 
-The embedded default passes messages through folders below ``FRAMEFLEET_VAR``; ``CELERY_BROKER_URL`` names a real broker.
+The embedded default passes messages through folders below ``FRAMEFLEET_VAR``; ``CELERY_BROKER_URL`` names a real
+broker.
 """
 
 import os

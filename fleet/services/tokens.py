@@ -4,7 +4,7 @@ import hashlib
 import secrets
 from datetime import datetime, timedelta
 
-from django.contrib.auth.models import AbstractBaseUser
+from django.contrib.auth.models import User
 from django.utils import timezone
 
 from fleet.models import ApiToken
@@ -17,7 +17,7 @@ def _digest(token: str) -> str:
     return hashlib.sha256(token.encode()).hexdigest()
 
 
-def create_token(user: AbstractBaseUser, name: str, expires_at: datetime | None = None) -> str:
+def create_token(user: User, name: str, expires_at: datetime | None = None) -> str:
     """A new token of ``user``, replacing one of the same name. The text is returned once and never stored."""
     token = secrets.token_urlsafe(32)
     ApiToken.objects.update_or_create(

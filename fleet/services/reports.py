@@ -1,0 +1,93 @@
+"""What frames say about themselves: hello at every connection, a ReportedState after every change."""
+
+from datetime import datetime, timedelta
+
+import msgspec
+from django.db import connection, transaction
+from django.utils import timezone
+
+from fleet.models import Frame, HealthEvent, ReportedState
+from fleet.services.telemetry_rows import clean, moment
+from protocol import messages
+from protocol.limits import MAX_TEXT
+
+NOTE_INTERVAL = timedelta(minutes=1)
+"""The backend notes the same thing about the same frame at most this often."""
+
+_HELLO_SQL = """
+    UPDATE fleet_frame SET last_seen = %s, agent_version = come.agent_version, desired_version = come.desired_version
+    FROM unnest(%s::varchar[], %s::varchar[], %s::bigint[]) AS come(id, agent_version, desired_version)
+    WHERE fleet_frame.id = come.id RETURNING fleet_frame.id
+"""
+
+
+def record_hellos(hellos: dict[str, messages.Hello], now: datetime | None = None) -> set[str]:
+    """Take in the newest hello of each frame id. Returns the ids that are enrolled."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            _HELLO_SQL,
+            [
+                now or timezone.now(),
+                list(hellos),
+                [clean(hello.agent_version) for hello in hellos.values()],
+                [hello.desired_version for hello in hellos.values()],
+            ],
+        )
+        return {frame_id for (frame_id,) in cursor.fetchall()}
+
+
+def record_hello(frame_id: str, hello: messages.Hello, now: datetime | None = None) -> bool:
+    """Take in one hello. False when the frame is not enrolled."""
+    return bool(record_hellos({frame_id: hello}, now))
+
+
+@transaction.atomic
+def record_reported(frame_id: str, report: messages.ReportedState, now: datetime | None = None) -> bool:
+    """Keep what the frame says it runs. False when it is stale or the frame is not enrolled.
+
+    Stale is a sequence of the same journal that is not above the stored one. A new journal always counts: a frame that
+    lost its journal begins anew.
+    """
+    now = now or timezone.now()
+    # Locking the frame orders reports of one frame, also its first two.
+    if not Frame.objects.select_for_update(no_key=True).filter(pk=frame_id).exists():
+        return False
+    stored = ReportedState.objects.filter(pk=frame_id).first()
+    if stored is not None and stored.journal_id == report.journal_id and report.sequence <= stored.sequence:
+        return False
+    ReportedState(
+        frame_id=frame_id,
+        journal_id=report.journal_id,
+        sequence=report.sequence,
+        at=moment(report.at),
+        state=report.state,
+        desired_version=report.desired_version,
+        release=report.release or "",
+        slot=report.slot or "",
+        target=report.target or "",
+        failure_reason=report.failure.reason if report.failure else "",
+        failure_detail=clean(report.failure.detail) if report.failure else "",
+        lip_errors=[{**msgspec.to_builtins(one), "segment": clean(one.segment)} for one in report.lip_errors],
+        received_at=now,
+    ).save(force_insert=stored is None, force_update=stored is not None)
+    Frame.objects.filter(pk=frame_id).update(
+        last_seen=now, agent_version=clean(report.agent_version), desired_version=report.desired_version
+    )
+    return True
+
+
+@transaction.atomic
+def note_health(frame_id: str, kind: str, detail: str, now: datetime | None = None) -> bool:
+    """Write down something the backend itself saw about a frame, so that the console shows it there.
+
+    False when the frame is not enrolled, or when the same kind was noted within ``NOTE_INTERVAL``: a frame that floods
+    must not fill the table.
+    """
+    now = now or timezone.now()
+    if not Frame.objects.select_for_update(no_key=True).filter(pk=frame_id).exists():
+        return False
+    recent = HealthEvent.objects.filter(frame_id=frame_id, outbox_id=None, kind=kind)
+    if recent.filter(received_at__gt=now - NOTE_INTERVAL).exists():
+        return False
+    HealthEvent.objects.create(frame_id=frame_id, at=now, received_at=now, kind=kind, detail=clean(detail)[:MAX_TEXT])
+    return True
