@@ -1,0 +1,1 @@
+"""The command line for ops and model engineers: signs offline, and talks to the REST API only."""

@@ -1,0 +1,143 @@
+"""``framectl release``: sign offline, push, list."""
+
+import base64
+import sys
+import time
+from argparse import ArgumentParser, Namespace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from framectl.client import Client, NotFound, NotReachable, existing_file, upload
+from framectl.errors import CommandFailed
+from framectl.offline import OfflineFolder
+from framectl.output import Live, bar, show, table
+from framectl.package import Package
+from framectl.signing import ReleaseRequest, sign_release, split_release, summary
+
+POLL_S = 0.5
+UNREACHABLE_S = 60.0
+"""How long a waiting command bears a server that does not answer."""
+
+
+def add_parser(groups: Any, common: ArgumentParser) -> None:
+    """``release sign``, ``push`` and ``list``."""
+    commands = groups.add_parser("release", help="releases").add_subparsers(dest="action", required=True)
+    _add_sign(commands, common)
+    push = commands.add_parser("push", parents=[common], help="upload a package and wait until it is published")
+    push.add_argument("package", type=existing_file, metavar="PACKAGE.zip")
+    push.add_argument("--timeout", type=float, default=600.0, metavar="S", help="seconds to wait for publication")
+    push.set_defaults(run=_push)
+    listing = commands.add_parser("list", parents=[common], help="releases on the server")
+    listing.set_defaults(run=_list)
+
+
+def _add_sign(commands: Any, common: ArgumentParser) -> None:
+    sign = commands.add_parser("sign", parents=[common], help="sign a release into a package, without any network")
+    sign.add_argument("--offline", type=Path, required=True, metavar="DIR", help="the offline folder")
+    sign.add_argument("--name", required=True)
+    sign.add_argument("--version", required=True)
+    base = sign.add_mutually_exclusive_group(required=True)
+    base.add_argument("--base-model", type=existing_file, metavar="FILE", help="a bundle")
+    base.add_argument("--base-release", metavar='"NAME VERSION"', help="the release that brought the base model")
+    sign.add_argument("--adapter", type=existing_file, action="append", default=[], metavar="FILE")
+    sign.add_argument("--hardware", action="append", default=[], help="hardware it runs on (default: any)")
+    sign.add_argument("--min-agent", default="0", metavar="VERSION")
+    sign.add_argument("--notes", default="")
+    sign.add_argument("--out", type=Path, required=True, metavar="FILE.zip")
+    sign.set_defaults(run=_sign)
+
+
+def _sign(arguments: Namespace) -> None:
+    request = ReleaseRequest(
+        name=arguments.name,
+        version=arguments.version,
+        base_model=arguments.base_model,
+        base_release=split_release(arguments.base_release) if arguments.base_release else None,
+        adapters=tuple(arguments.adapter),
+        notes=arguments.notes,
+        hardware=tuple(arguments.hardware),
+        min_agent=arguments.min_agent,
+    )
+    with OfflineFolder.open(arguments.offline) as folder:
+        signed = sign_release(folder, request, arguments.out, datetime.now(UTC))
+    roles = ", ".join(f"{role} {version}" for role, version in signed.versions.items())
+    show(
+        arguments,
+        summary(signed),
+        f"Signed {signed.name} {signed.version} ({signed.digest[:12]}) as {signed.package}; documents: {roles}.",
+    )
+
+
+def _push(arguments: Namespace) -> None:
+    live = Live(sys.stderr)
+    with Package.open(arguments.package) as package, Client.from_arguments(arguments) as client:
+        package.verify_artifacts()
+        manifest = package.manifest
+        address = f"releases/{manifest.name}/{manifest.version}/"
+        if not _already_there(client, address, package):
+            for number, sha256 in enumerate(package.artifacts, start=1):
+                sent = upload(client, package, sha256)
+                live.show(
+                    [f"{'Uploaded' if sent else 'Already there:'} {sha256[:12]} ({number} of {len(package.artifacts)})"]
+                )
+            client.post(
+                "releases/",
+                {"manifest": base64.b64encode(package.manifest_bytes).decode(), "documents": package.documents},
+            )
+        release = _wait_published(client, address, live, arguments.timeout)
+    show(arguments, release, f"{manifest.name} {manifest.version} is published ({package.digest[:12]}).")
+
+
+def _already_there(client: Client, address: str, package: Package) -> bool:
+    """Whether an earlier push came this far."""
+    try:
+        release = client.get(address)
+    except NotFound:
+        return False
+    if release["digest"] != package.digest:
+        raise CommandFailed(
+            f"The server has another {release['name']} {release['version']} ({release['digest'][:12]}): "
+            "releases never change, so sign this one under a new version."
+        )
+    return True
+
+
+def _wait_published(client: Client, address: str, live: Live, timeout_s: float) -> dict[str, Any]:
+    deadline = time.monotonic() + timeout_s
+    silent_since: float | None = None
+    while True:
+        try:
+            release: dict[str, Any] = client.get(address)
+            silent_since = None
+        except NotReachable:
+            silent_since = silent_since or time.monotonic()
+            if time.monotonic() - silent_since > UNREACHABLE_S:
+                raise
+        else:
+            published, total = release["publication"]["published"], release["publication"]["total"]
+            live.show([f"Publishing {bar(published, total)} {published} of {total} messages"])
+            if release["published_at"] is not None:
+                return release
+        if time.monotonic() > deadline:
+            raise CommandFailed(
+                f"The release was not published within {timeout_s:.0f} s: see that the bridge and the broker run; "
+                "pushing again goes on where this stopped."
+            )
+        time.sleep(POLL_S)
+
+
+def _list(arguments: Namespace) -> None:
+    with Client.from_arguments(arguments) as client:
+        releases = list(client.pages("releases/"))
+    rows = [
+        (
+            f"{release['name']} {release['version']}",
+            release["digest"][:12],
+            len(release["artifacts"]),
+            "yes" if release["published_at"] else "no",
+            release["notes"],
+        )
+        for release in releases
+    ]
+    show(arguments, releases, lambda: table(("RELEASE", "DIGEST", "ARTIFACTS", "PUBLISHED", "NOTES"), rows))

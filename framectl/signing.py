@@ -1,0 +1,203 @@
+"""Signing a release, offline: files and an earlier release in, a package out, the folder advanced by one version."""
+
+import re
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from tuf.api.metadata import Metadata, TargetFile, Targets
+
+from framectl import documents as tuf
+from framectl.adapter_file import base_model_of
+from framectl.errors import CommandFailed
+from framectl.offline import OfflineFolder, read_file
+from framectl.package import PackedFile, write_package
+from protocol.chunks import build_index, sha256_hex
+from protocol.codec import decode, encode
+from protocol.errors import Refused
+from protocol.limits import MAX_MESSAGE, MAX_TARGETS_PER_RELEASE, MAX_TEXT
+from protocol.messages import TargetRef
+from protocol.repository import ROLE_OF_KIND, ArtifactKind, ArtifactManifest, ReleaseManifest, artifact_manifest
+
+_NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,38}[a-z0-9])?")
+_VERSION = re.compile(r"[0-9][0-9a-z.]{0,30}")
+_PIECE = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class ReleaseRequest:
+    """What to sign. Exactly one of ``base_model`` (a bundle file) and ``base_release`` (name, version) is given."""
+
+    name: str
+    version: str
+    base_model: Path | None
+    base_release: tuple[str, str] | None
+    adapters: tuple[Path, ...] = ()
+    notes: str = ""
+    hardware: tuple[str, ...] = ()
+    min_agent: str = "0"
+
+
+@dataclass(frozen=True, slots=True)
+class SignedRelease:
+    """What came out; ``versions`` are those of the newly signed documents."""
+
+    name: str
+    version: str
+    digest: str
+    targets: list[TargetRef]
+    versions: dict[str, int]
+    package: Path
+
+
+def split_release(text: str) -> tuple[str, str]:
+    """``"talking-portrait 1.0"`` as name and version. Raises CommandFailed."""
+    name, _, version = text.strip().partition(" ")
+    version = version.strip()
+    if _NAME.fullmatch(name) is None or _VERSION.fullmatch(version) is None:
+        raise CommandFailed(
+            f'{text!r} names no release: write name and version, for example "talking-portrait 1.1" '
+            "(names use a-z, 0-9 and '-'; versions begin with a digit and use 0-9, a-z and '.')."
+        )
+    return name, version
+
+
+def sign_release(folder: OfflineFolder, request: ReleaseRequest, out: Path, now: datetime) -> SignedRelease:
+    """Sign the release, write its package, then advance the folder. Raises CommandFailed and changes nothing."""
+    split_release(f"{request.name} {request.version}")
+    if len(request.notes) > MAX_TEXT:
+        raise CommandFailed(f"The notes have {len(request.notes)} characters; at most {MAX_TEXT} are allowed.")
+    tuf.refuse_expired(folder.documents, now)
+    release_path = f"release/{request.name}-{request.version}.json"
+    if release_path in folder.documents["release"].signed.targets:
+        raise CommandFailed(
+            f"{request.name} {request.version} has been signed before and releases never change: use a new version."
+        )
+    plan = _Plan(folder, request)
+    base = plan.base_model()
+    for number, adapter in enumerate(request.adapters, start=1):
+        plan.adapter(adapter, number, base)
+    if not 1 <= len(plan.targets) <= MAX_TARGETS_PER_RELEASE:
+        raise CommandFailed(f"A release has 1 to {MAX_TARGETS_PER_RELEASE} artifacts, not {len(plan.targets)}.")
+
+    manifest = ReleaseManifest(name=request.name, version=request.version, targets=plan.targets, notes=request.notes)
+    data = encode(manifest)
+    digest = sha256_hex(data)
+    plan.added["release"] = [target_of(release_path, data)]
+    changed: tuf.Documents = {
+        role: tuf.with_targets(role, folder.documents[role], added, folder.signer(role), now)
+        for role, added in plan.added.items()
+    }
+    for role, document in changed.items():
+        tuf.verify_by(folder.documents["targets"].signed, role, document)
+    write_package(out, data, {role: document.to_bytes() for role, document in changed.items()}, plan.packed)
+    folder.advance(changed, {folder.release_path(request.name, request.version): data})
+    versions = {role: document.signed.version for role, document in changed.items()}
+    return SignedRelease(request.name, request.version, digest, plan.targets, versions, out)
+
+
+def target_of(path: str, data: bytes) -> TargetFile:
+    """The signed entry of a release manifest."""
+    index = build_index([data])
+    manifest = ArtifactManifest(kind="release", index=index.root)
+    return tuf.target_file(path, index.length, index.sha256, manifest)
+
+
+class _Plan:
+    """Collects the release's targets, the entries that are new in each role, and the files to pack."""
+
+    def __init__(self, folder: OfflineFolder, request: ReleaseRequest) -> None:
+        self._folder = folder
+        self._request = request
+        self.targets: list[TargetRef] = []
+        self.added: dict[str, list[TargetFile]] = {}
+        self.packed: list[PackedFile] = []
+
+    def base_model(self) -> str:
+        """Add the base model; returns its SHA-256."""
+        request = self._request
+        if request.base_model is not None and request.base_release is None:
+            path = f"base/{request.name}-{request.version}.bundle"
+            return self._file(path, request.base_model, "base_model", None)
+        if request.base_release is None or request.base_model is not None:
+            raise CommandFailed("Give either a base model file or an earlier release that has the base model.")
+        manifest = signed_release(self._folder, *request.base_release)
+        for target in manifest.targets:
+            entry = _entry(self._folder, target)
+            if artifact_manifest(entry.custom).kind == "base_model":
+                self.targets.append(target)
+                return target.sha256
+        raise CommandFailed(f"{' '.join(request.base_release)} has no base model: name the release that brought it.")
+
+    def adapter(self, path: Path, number: int, base: str) -> None:
+        """Add an adapter that is bound to ``base``."""
+        bound = base_model_of(path)
+        if bound != base:
+            raise CommandFailed(
+                f"{path} was trained for the base model {bound[:12]}, but this release has {base[:12]}: "
+                "train it for this base model, or name the release that has its own."
+            )
+        suffix = "" if number == 1 else f"-{number}"
+        target = f"lora/{self._request.name}-{self._request.version}{suffix}.adapter"
+        self._file(target, path, "lora_delta", base)
+
+    def _file(self, target: str, path: Path, kind: ArtifactKind, base_model: str | None) -> str:
+        try:
+            with path.open("rb") as file:
+                index = build_index(iter(lambda: file.read(_PIECE), b""))
+        except OSError as error:
+            raise CommandFailed(f"{path} cannot be read: {error.strerror or error}.") from None
+        except ValueError as error:
+            raise CommandFailed(f"{path} cannot be an artifact: {error}.") from None
+        known = self._known(ROLE_OF_KIND[kind], index.sha256)
+        if known is not None:  # the same bytes under an earlier release's name: nothing to sign or carry again
+            self.targets.append(TargetRef(known.path, known.length, index.sha256))
+            return index.sha256
+        if index.sha256 in {ref.sha256 for ref in self.targets}:
+            raise CommandFailed(f"{path} is in this release already: name every file once.")
+        manifest = ArtifactManifest(
+            kind=kind, index=index.root, base_model=base_model,
+            hardware=list(self._request.hardware), min_agent=self._request.min_agent,
+        )  # fmt: skip
+        self.added.setdefault(ROLE_OF_KIND[kind], []).append(
+            tuf.target_file(target, index.length, index.sha256, manifest)
+        )
+        self.targets.append(TargetRef(target, index.length, index.sha256))
+        self.packed.append(PackedFile(path, index.sha256, index.length))
+        return index.sha256
+
+    def _known(self, role: str, sha256: str) -> TargetFile | None:
+        document: Metadata[Targets] = self._folder.documents[role]
+        return next((t for t in document.signed.targets.values() if t.hashes.get("sha256") == sha256), None)
+
+
+def signed_release(folder: OfflineFolder, name: str, version: str) -> ReleaseManifest:
+    """The manifest of a release signed earlier, checked against the signed release document. Raises CommandFailed."""
+    target: TargetFile | None = folder.documents["release"].signed.targets.get(f"release/{name}-{version}.json")
+    if target is None:
+        raise CommandFailed(f"{name} {version} is not among this folder's releases: pull first, or check the name.")
+    data = read_file(folder.release_path(name, version), MAX_MESSAGE)
+    if sha256_hex(data) != target.hashes.get("sha256"):
+        raise CommandFailed(f"The kept manifest of {name} {version} is not the signed one: pull it again.")
+    try:
+        return decode(data, ReleaseManifest)
+    except Refused as refusal:
+        raise CommandFailed(f"The manifest of {name} {version} cannot be read: {refusal.detail}") from None
+
+
+def _entry(folder: OfflineFolder, target: TargetRef) -> TargetFile:
+    document = folder.documents.get(target.path.partition("/")[0])
+    entry: TargetFile | None = document.signed.targets.get(target.path) if document is not None else None
+    if entry is None or entry.hashes.get("sha256") != target.sha256:
+        raise CommandFailed(f"The signed documents no longer list {target.path}: pull the newest ones.")
+    return entry
+
+
+def summary(release: SignedRelease) -> dict[str, Any]:
+    """For ``--json``."""
+    return {
+        "name": release.name, "version": release.version, "digest": release.digest,
+        "targets": msgspec.to_builtins(release.targets), "documents": release.versions, "package": str(release.package),
+    }  # fmt: skip
