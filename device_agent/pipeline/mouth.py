@@ -35,6 +35,8 @@ _UPPER_OPENS: Final = 0.27
 # What follows an inner lip edge: the outer edge of the same lip.
 _UPPER_FOLLOWS: Final = 0.45
 _LOWER_FOLLOWS: Final = 0.62
+# A jaw swings back as it drops, so from the front the chin seems to move less.
+_CHIN_FOLLOWS: Final = 0.75
 
 HALF_WIDTH_MM: Final = 50.0
 _BELOW_CHIN_MM: Final = 24.0
@@ -85,8 +87,10 @@ class MovedMouth:
 class Mouth:
     """The contours of one face at rest, sampled at `columns` (mm), and `move` to apply a motion."""
 
-    def __init__(self, points: Points, placement: Placement) -> None:
+    def __init__(self, points: Points, placement: Placement, blur_mm: float = 0.0) -> None:
+        """`blur_mm`: how far the photo smears an edge; where teeth show, lips are cut that much inside their edge."""
         local = placement.to_mouth(points)
+        self._blur = np.float32(blur_mm)
         self._upper_outer = _contour(local, _UPPER_OUTER)
         self._upper_inner = _contour(local, _UPPER_INNER)
         self._lower_inner = _contour(local, _LOWER_INNER)
@@ -103,6 +107,8 @@ class Mouth:
         """The photo's own contours at columns `x`."""
         inner_u, inner_l = self._upper_inner(x), self._lower_inner(x)
         inner_l = np.maximum(inner_u, inner_l)
+        cut = np.minimum(self._blur, (inner_l - inner_u) / 3)
+        inner_u, inner_l = inner_u - cut, inner_l + cut
         outer_u = np.minimum(self._upper_outer(x), inner_u)
         outer_l = np.maximum(self._lower_outer(x), inner_l)
         return Contours(outer_u, inner_u, inner_l, outer_l, np.maximum(self._chin(x), outer_l + 4))
@@ -120,31 +126,30 @@ class Mouth:
     def move(self, x: Line, motion: npt.NDArray[np.float32]) -> MovedMouth:
         """Contours for the columns `x` (mm, where they will be seen) under `motion`: 6 values in mm."""
         opening, width, protrusion, jaw, tuck, _tongue = (float(value) for value in motion)
-        spread = width / 2 - 0.3 * max(protrusion, 0.0)
+        spread = width / 2 - 0.1 * max(protrusion, 0.0)
         shift = -self._spread(x, spread)
         source_x = x + shift
         photo = self.at(source_x)
         side = self.side(source_x)
         # Round at the middle, straight down to the corners: an aperture's outline.
-        bow = np.clip(1 - np.abs(side) ** 2.4, 0, 1).astype(np.float32)
+        # Rounded lips stay shut towards the corners.
+        pursed = np.float32(1 + 0.05 * max(protrusion, 0.0))
+        bow = np.clip(1 - np.abs(side * pursed) ** 2.4, 0, 1).astype(np.float32)
         wide = _bell(side / np.float32(2.1))
         gap = photo.lower_inner - photo.upper_inner
-        push = max(protrusion, 0.0)
-
+        push, tucked = max(protrusion, 0.0), max(tuck, 0.0)
         aperture = max(opening, 0.0)
         press = max(-opening, 0.0)
         drop = np.float32(0.12 * jaw) * wide  # the corners follow the jaw a little
-        up_inner = np.float32(_UPPER_CLOSES) * gap + bow * np.float32(-_UPPER_OPENS * aperture - 0.3 * max(tuck, 0.0))
-        low_inner = np.float32(_UPPER_CLOSES - 1) * gap + bow * np.float32(
-            (1 - _UPPER_OPENS) * aperture - 0.55 * max(tuck, 0.0)
-        )
+        up_inner = np.float32(_UPPER_CLOSES) * gap + bow * np.float32(-_UPPER_OPENS * aperture - 0.2 * tucked)
+        low_inner = np.float32(_UPPER_CLOSES - 1) * gap + bow * np.float32((1 - _UPPER_OPENS) * aperture - 0.3 * tucked)
         up_outer = np.float32(_UPPER_FOLLOWS) * up_inner + bow * np.float32(-0.22 * push + 0.3 * press)
         low_outer = (
             np.float32(_LOWER_FOLLOWS) * low_inner
-            + bow * np.float32(0.28 * push - 0.3 * press - 0.25 * max(tuck, 0.0))
-            + np.float32(0.3 * jaw) * wide
+            + bow * np.float32(0.28 * push - 0.3 * press - 0.45 * tucked + 0.2 * jaw)
+            + drop
         )
-        chin = np.float32(jaw) * _bell(source_x / np.float32(HALF_WIDTH_MM - 4))
+        chin = np.float32(_CHIN_FOLLOWS * jaw) * _bell(source_x / np.float32(HALF_WIDTH_MM - 4))
 
         upper_inner = photo.upper_inner + up_inner + drop
         lower_inner = np.maximum(photo.lower_inner + low_inner + drop, upper_inner)
