@@ -9,7 +9,7 @@ from typing import Final
 import cv2
 import numpy as np
 
-from device_agent.video import Image, VideoError, VideoReader, VideoWriter
+from device_agent.video import SOUND_RATE, Image, VideoError, VideoReader, VideoWriter
 
 WIDTH: Final = 1920
 HEIGHT: Final = 1080
@@ -45,8 +45,6 @@ def compare(left: Path, right: Path, out: Path, left_label: str = "before", righ
     """
     labels = _label_bar(left_label, right_label)
     reader = VideoReader(left)
-    from device_agent.video import SOUND_RATE
-
     with VideoWriter(out, WIDTH, HEIGHT, reader.sound(), SOUND_RATE) as writer:
         for one, other in _pairs(reader.frames(), VideoReader(right).frames()):
             frame = np.hstack([_half(one), _half(other)])
@@ -74,7 +72,7 @@ def _half(frame: Image) -> Image:
     height, width = frame.shape[:2]
     zoom = max(HEIGHT / height, _HALF / width)
     if zoom != 1 and (height != HEIGHT or width < _HALF):
-        frame = cv2.resize(frame, (round(width * zoom), round(height * zoom)))  # type: ignore[assignment]
+        frame = np.asarray(cv2.resize(frame, (round(width * zoom), round(height * zoom))), np.uint8)
         height, width = frame.shape[:2]
     left, top = (width - _HALF) // 2, (height - HEIGHT) // 2
     return frame[top : top + HEIGHT, left : left + _HALF]
@@ -94,4 +92,4 @@ def _label_bar(left: str, right: str) -> np.ndarray:
 def _over(rows: Image, labels: np.ndarray) -> Image:
     """White text on rows darkened so that it can be read over any photo."""
     dark = rows.astype(np.float32) * np.float32(0.35)
-    return (dark + (255 - dark) * labels).astype(np.uint8)
+    return np.asarray(dark + (255 - dark) * labels, np.uint8)

@@ -152,7 +152,7 @@ class FaceFinder:
         source = photo
         if shrink > 1:
             size = (max(1, photo.shape[1] // shrink), max(1, photo.shape[0] // shrink))
-            source = cv2.resize(photo, size, interpolation=cv2.INTER_AREA)
+            source = np.asarray(cv2.resize(photo, size, interpolation=cv2.INTER_AREA), np.uint8)
             to_crop[:, 0] *= photo.shape[1] / size[0]
             to_crop[:, 1] *= photo.shape[0] / size[1]
         square = cv2.warpAffine(source, to_crop, (_MESH_SIZE, _MESH_SIZE), flags=cv2.INTER_LINEAR)

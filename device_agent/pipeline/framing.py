@@ -44,17 +44,13 @@ def frame_portrait(photo: Image, landmarks: Points) -> Framed:
     left = _offset(float(centre[0]) * zoom, width * zoom, WIDTH, 0.5)
     up = _offset(float(centre[1]) * zoom, height * zoom, HEIGHT, _FACE_HEIGHT)
 
-    to_canvas = np.array([[zoom, 0, left + (zoom - 1) / 2], [0, zoom, up + (zoom - 1) / 2]])
     source = photo
-    matrix = to_canvas
+    corner = (zoom - 1) / 2  # pixel centres, not pixel corners, carry the coordinates
+    matrix = np.array([[zoom, 0, left + corner], [0, zoom, up + corner]])
     if zoom < 1:  # shrink with averaging first; warpAffine alone would alias
-        source = cv2.resize(photo, None, fx=zoom, fy=zoom, interpolation=cv2.INTER_AREA)
-        ratio = np.array([source.shape[1] / width, source.shape[0] / height])
+        source = np.asarray(cv2.resize(photo, None, fx=zoom, fy=zoom, interpolation=cv2.INTER_AREA), np.uint8)
         matrix = np.array([[1, 0, left], [0, 1, up]], np.float64)
-        points = landmarks * np.array([ratio[0], ratio[1], zoom], np.float32)
-    else:
-        points = landmarks * np.float32(zoom)
-    points = points + np.array([left, up, 0], np.float32)
+    points = landmarks * np.float32(zoom) + np.array([left + corner, up + corner, 0], np.float32)
     canvas = cv2.warpAffine(
         source,
         matrix,

@@ -86,10 +86,10 @@ class Interior:
             edge = np.maximum(edge, photo.lower_inner.reshape(x.shape) - 0.6)
         else:
             upper = _teeth(x - centre, edge - y, _UPPER_TEETH_MM, tones(_TOOTH), 9.5)
-            self._upper = cv2.GaussianBlur(upper, (0, 0), max(softness, 0.8))
+            self._upper = _blurred(upper, softness)
         top_edge = edge - np.float32(_OVERBITE_MM)
         lower = _teeth(x - centre, y - top_edge - 0.02 * (x - centre) ** 2, _LOWER_TEETH_MM, tones(_TOOTH) * 0.72, 8.0)
-        self._lower = cv2.GaussianBlur(lower, (0, 0), max(softness, 0.8))
+        self._lower = _blurred(lower, softness)
         self._tongue = _tongue(x - centre, y, tones(_TONGUE))
 
     def paint(self, motion: npt.NDArray[np.float32], edges: Edges, floor_mm: float) -> Plane:
@@ -147,7 +147,11 @@ class _Tones:
         lit = np.array(colour, np.float32) * np.float32(min(1.25, (self._luma / _MIDDLING_LUMA) ** 0.8))
         if self._tint is not None:
             lit = np.float32(_luma(lit)) * self._tint
-        return np.clip(lit, 0, 250).astype(np.float32)
+        return np.asarray(np.clip(lit, 0, 250), np.float32)
+
+
+def _blurred(layer: Plane, softness: float) -> Plane:
+    return np.asarray(cv2.GaussianBlur(layer, (0, 0), max(softness, 0.8)), np.float32)
 
 
 def _luma(colour: Plane) -> float:

@@ -149,7 +149,9 @@ class Mouth:
             + bow * np.float32(0.28 * push - 0.3 * press - 0.45 * tucked + 0.2 * jaw)
             + drop
         )
-        chin = np.float32(_CHIN_FOLLOWS * jaw) * _bell(source_x / np.float32(HALF_WIDTH_MM - 4))
+        chin = np.float32(_CHIN_FOLLOWS * jaw) * _bell(
+            (source_x - np.float32((self.left + self.right) / 2)) / np.float32(HALF_WIDTH_MM - 2)
+        )
 
         upper_inner = photo.upper_inner + up_inner + drop
         lower_inner = np.maximum(photo.lower_inner + low_inner + drop, upper_inner)

@@ -78,9 +78,9 @@ def _opaque(image: np.ndarray) -> np.ndarray:
     values = image.astype(np.float32) * np.float32(255.0 / depth)
     if image.ndim == 2 or image.shape[2] < 4:
         colour = values if image.ndim == 3 else np.dstack([values] * 3)
-        return np.clip(colour, 0, 255).astype(np.uint8)
+        return np.asarray(np.clip(colour, 0, 255), np.uint8)
     alpha = values[:, :, 3:] / np.float32(255)
-    return np.clip(values[:, :, :3] * alpha + 216 * (1 - alpha), 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(values[:, :, :3] * alpha + 216 * (1 - alpha), 0, 255), np.uint8)
 
 
 def _header(data: bytes) -> _Header:

@@ -59,6 +59,7 @@ class PortraitRenderer:
             self._still, framed.points, self._mouth, self._placement, self._opening_rectangle(), self._soft
         )
         self._sideways = _sideways_weight(self._grid_y, self._mouth.top, self._mouth.bottom)
+        self._inland = _fade_to_border(len(self._grid_y), len(self._grid_x))
         self._buffers = [self._still.copy() for _ in range(_BUFFERS)]
         self._next = 0
 
@@ -89,7 +90,8 @@ class PortraitRenderer:
 
     def _sheet(self, moved: MovedMouth, pull_y: Plane, first: int, last: int) -> Image:
         """Sample rows `first`..`last` of the region with the given vertical pull (mm, on the grid)."""
-        pull_x = moved.shift[None, :] * self._sideways[:, None]
+        pull_y = pull_y * self._inland
+        pull_x = moved.shift[None, :] * self._sideways[:, None] * self._inland
         cos = np.float32(math.cos(self._placement.angle) * self._placement.scale)
         sin = np.float32(math.sin(self._placement.angle) * self._placement.scale)
         pull = np.dstack([cos * pull_x - sin * pull_y, sin * pull_x + cos * pull_y])
@@ -217,9 +219,16 @@ def _sideways_weight(y: Plane, nose: float, bottom: float) -> Plane:
     return np.asarray(weight * weight * (3 - 2 * weight), np.float32)
 
 
-def _ramp(y: Plane, first: Plane, last: Plane) -> Plane:
+def _fade_to_border(rows: int, columns: int) -> Plane:
+    """1 inside, 0 on the grid's border, so that the region joins the still picture without a seam."""
+    down = np.clip(np.minimum(np.arange(rows), np.arange(rows)[::-1]) / 3, 0, 1)
+    across = np.clip(np.minimum(np.arange(columns), np.arange(columns)[::-1]) / 8, 0, 1)
+    return np.asarray(down[:, None] * across[None, :], np.float32)
+
+
+def _ramp(y: Plane, first: Plane | np.float32, last: Plane | np.float32) -> Plane:
     """0 above `first`, 1 below `last`, straight between; (rows, columns)."""
-    return np.clip((y - first) / np.maximum(last - first, np.float32(0.05)), 0, 1)
+    return np.asarray(np.clip((y - first) / np.maximum(last - first, np.float32(0.05)), 0, 1), np.float32)
 
 
 def _pull_upper(moved: MovedMouth, grid_y: Plane) -> Plane:
@@ -227,9 +236,7 @@ def _pull_upper(moved: MovedMouth, grid_y: Plane) -> Plane:
     y = grid_y[:, None]
     outer = moved.source.upper_outer - moved.target.upper_outer
     inner = moved.source.upper_inner - moved.target.upper_inner
-    # Skin beside the nose takes part higher up than skin under it.
-    start = np.minimum(grid_y[0], moved.target.upper_outer - 12).astype(np.float32)
-    rise = _ramp(y, start, moved.target.upper_outer)
+    rise = _ramp(y, grid_y[0], moved.target.upper_outer)
     return rise * rise * (3 - 2 * rise) * outer + _ramp(y, moved.target.upper_outer, moved.target.upper_inner) * (
         inner - outer
     )

@@ -157,7 +157,7 @@ def _samples(form: _Format, body: bytes) -> Samples:
     if form.kind == _FLOAT:
         return np.frombuffer(body, f"<f{form.bits // 8}").astype(np.float32)
     if form.bits == 8:
-        return (np.frombuffer(body, np.uint8).astype(np.float32) - 128) / 128
+        return (np.frombuffer(body, np.uint8).astype(np.float32) - np.float32(128)) / np.float32(128)
     if form.bits == 24:
         bytes3 = np.frombuffer(body, np.uint8).reshape(-1, 3)
         wide = np.zeros((len(bytes3), 4), np.uint8)
