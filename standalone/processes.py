@@ -45,7 +45,7 @@ def launched(
     drop: str = "none",
     parent: int | None = None,
 ) -> list[str]:
-    """The command line that runs ``argv`` bound to the life of ``parent`` (this process by default) and dropped as asked.
+    """The command line that runs ``argv`` bound to the life of ``parent`` (by default this process), dropped as asked.
 
     Raises ServiceError when the program does not exist.
     """
@@ -80,7 +80,7 @@ def wait_until(condition: Callable[[], bool], timeout: float, interval: float = 
 
 def command_of(pid: int) -> str | None:
     """The command line of a living process, or None when there is none."""
-    if sys.platform == "linux":  # small images have no ps
+    if Path("/proc/self").exists():  # small images have no ps
         try:
             raw = Path(f"/proc/{pid}/cmdline").read_bytes()
         except OSError:

@@ -1,7 +1,7 @@
 """One embedded PostgreSQL for the run, started when the first test asks for a database.
 
-Django's settings come from the environment, so the environment is set here, before anything imports them. A DATABASE_URL that
-is set already is used as it is. Runs that collect only parts without Django never load it.
+Django's settings come from the environment, so the environment is set here, before anything imports them. A
+DATABASE_URL that is set already is used as it is. Runs that collect only parts without Django never load it.
 """
 
 import os
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 TESTS = Path(__file__).parent
 WITHOUT_DJANGO = {"protocol", "device_agent", "simulator", "reference_model", "standalone"}
 
-server_key = pytest.StashKey["Postgres"]()
+server_key: "pytest.StashKey[Postgres]" = pytest.StashKey()
 missing_key = pytest.StashKey[str]()
 folder_key = pytest.StashKey[Path]()
 

@@ -86,7 +86,10 @@ test_authority.__test__ = False  # type: ignore[attr-defined]
 
 
 def issue_test_certificate(folder: Path, identity: str, *, server: bool = False, days: int = 30) -> IssuedCertificate:
-    """A client (or server) certificate for ``identity`` from the authority in ``folder``; negative ``days`` makes an expired one."""
+    """A client (or server) certificate for ``identity`` from the authority in ``folder``, made once.
+
+    Negative ``days`` makes an expired one.
+    """
     authority = test_authority(folder)
     issued = IssuedCertificate(folder / f"{identity}.pem", folder / f"{identity}-key.pem")
     if issued.cert.exists():
