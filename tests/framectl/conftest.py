@@ -1,0 +1,75 @@
+"""An offline folder, a base model and adapters, made with the real command line."""
+
+import hashlib
+import json
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from securesystemslib.signer import CryptoSigner
+
+from framectl.__main__ import main
+
+BASE = b"a base model" * 20_000
+
+
+def adapter(base: bytes, fill: bytes = b"\x01", **words: str) -> bytes:
+    """A safetensors file bound to ``base``; only its header matters here."""
+    words = {"base_model": hashlib.sha256(base).hexdigest(), **words}
+    header = json.dumps({"__metadata__": words, "a": {"dtype": "F16", "shape": [500], "data_offsets": [0, 1000]}})
+    return struct.pack("<Q", len(header)) + header.encode() + fill * 1000
+
+
+@dataclass(frozen=True)
+class Desk:
+    """An engineer's desk: a folder for files, one for the keys."""
+
+    path: Path
+    offline: Path
+
+    def file(self, name: str, content: bytes) -> str:
+        target = self.path / name
+        target.write_bytes(content)
+        return str(target)
+
+    def sign(self, version: str, *arguments: str) -> int:
+        """``framectl release sign`` into ``<version>.zip``."""
+        return main(
+            ["release", "sign", "--offline", str(self.offline), "--name", "talking-portrait", "--version", version,
+             "--out", str(self.package(version)), *arguments]
+        )  # fmt: skip
+
+    def sign_base(self, version: str = "1.0", content: bytes = BASE) -> int:
+        return self.sign(version, "--base-model", self.file("base.bundle", content))
+
+    def sign_adapter(self, version: str = "1.1", content: bytes | None = None, base_version: str = "1.0") -> int:
+        file = self.file(f"{version}.adapter", adapter(BASE) if content is None else content)
+        return self.sign(version, "--base-release", f"talking-portrait {base_version}", "--adapter", file)
+
+    def package(self, version: str) -> Path:
+        return self.path / f"{version}.zip"
+
+    def metadata(self) -> dict[str, bytes]:
+        """Everything in the offline folder that signing may change."""
+        folders = (self.offline / "metadata", self.offline / "releases")
+        return {str(path): path.read_bytes() for folder in folders for path in sorted(folder.iterdir())}
+
+
+@pytest.fixture
+def online_file(tmp_path: Path) -> Path:
+    """The answer of GET online-keys/."""
+    keys = {}
+    for name in ("snapshot", "timestamp", "director"):
+        public = CryptoSigner.generate_ed25519().public_key
+        keys[name] = {"keyid": public.keyid, "key": public.to_dict()}
+    path = tmp_path / "online.json"
+    path.write_text(json.dumps(keys))
+    return path
+
+
+@pytest.fixture
+def desk(tmp_path: Path, online_file: Path) -> Desk:
+    offline = tmp_path / "offline"
+    assert main(["keys", "create", "--out", str(offline), "--online", str(online_file)]) == 0
+    return Desk(tmp_path, offline)
