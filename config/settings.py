@@ -18,9 +18,9 @@ SECRET_KEY = environment.required(os.environ, "FRAMEFLEET_SECRET_KEY", "a-long-r
 DEBUG = environment.flag(os.environ, "FRAMEFLEET_DEBUG")
 ALLOWED_HOSTS = environment.names(os.environ, "FRAMEFLEET_HOSTS", "127.0.0.1,localhost")
 MQTT_URL = environment.mqtt_url(os.environ)
-MQTT_CA = os.environ.get("MQTT_CA", "")
-MQTT_CERT = os.environ.get("MQTT_CERT", "")
-MQTT_KEY = os.environ.get("MQTT_KEY", "")
+MQTT_CA = os.environ.get("MQTT_CA", "").strip() or str(FRAMEFLEET_VAR / "ca" / "ca.pem")
+MQTT_CERT = os.environ.get("MQTT_CERT", "").strip() or str(FRAMEFLEET_VAR / "tls" / "bridge" / "cert.pem")
+MQTT_KEY = os.environ.get("MQTT_KEY", "").strip() or str(FRAMEFLEET_VAR / "tls" / "bridge" / "key.pem")
 CELERY_BROKER_URL = os.environ.get("CELERY_BROKER_URL", "").strip() or "filesystem://"
 
 DATABASES = {
