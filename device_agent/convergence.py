@@ -1,0 +1,201 @@
+"""From a DesiredState to a committed release, as a program without I/O.
+
+Both signatures are compared before a byte is fetched: the director says which files this frame should run, the image
+repository (TUF) says which files are authentic, and only what both name with the same length and hash is installed.
+Every refusal ends in the journal, in the report and as a HealthEvent; the release that plays is not touched.
+"""
+
+import logging
+from collections.abc import Sequence as Items
+from typing import cast
+
+from device_agent.installer.driver import Installer
+from device_agent.installer.machine import (
+    MAX_TRIAL_ATTEMPTS,
+    Began,
+    Fetched,
+    Installed,
+    Kept,
+    NotPassed,
+    Passed,
+    RefusedRelease,
+    Settled,
+    Slot,
+    TrialBegan,
+    Verified,
+)
+from device_agent.ports import FrameIdentity, Ports, SignedTarget, TrialReport
+from device_agent.telemetry import sentence
+from protocol.codec import decode
+from protocol.errors import Reason, Refused
+from protocol.limits import MAX_MESSAGE
+from protocol.messages import DesiredState, Failure, TargetRef
+from protocol.repository import ROLE_OF_KIND, ReleaseManifest, role_of
+from protocol.sequences import Perform, Program, RetryPolicy, Sequence, fetch_object, refresh
+
+log = logging.getLogger(__name__)
+
+
+def failure_of(error: BaseException) -> Failure:
+    """What a report says about ``error``: its own sentence for a refusal, a plain one for anything unexpected."""
+    if isinstance(error, Refused):
+        return Failure(reason=error.reason, detail=sentence(error.detail))
+    if isinstance(error, OSError):
+        return Failure(reason=Reason.INTERNAL, detail=sentence(f"The frame's disk failed: {error}. Check its storage."))
+    log.error("Unexpected error while installing", exc_info=error)
+    return Failure(
+        reason=Reason.INTERNAL,
+        detail=sentence(f"Unexpected {type(error).__name__} while installing; the agent's log says more."),
+    )
+
+
+def converge(
+    desired: DesiredState, identity: FrameIdentity, ports: Ports, installer: Installer, retry: RetryPolicy
+) -> Program[None]:
+    """Make the frame run ``desired``. Never raises what came from outside: it ends in the journal."""
+    if desired.release is None:
+        installer.apply(Kept(desired.version))
+        return
+    playing = installer.journal.playing
+    if playing is not None and playing.release == desired.release.sha256:
+        installer.apply(Settled(desired.version))
+        return
+    installer.apply(Began(desired.version, desired.release.sha256))
+    try:
+        yield from _install(desired.release, desired.targets, identity, ports, installer, retry)
+    except Exception as error:
+        failure = failure_of(error)
+        in_trial = installer.journal.state == "trial"
+        installer.apply(NotPassed(failure) if in_trial else RefusedRelease(failure))
+
+
+def _install(
+    release: TargetRef,
+    targets: list[TargetRef],
+    identity: FrameIdentity,
+    ports: Ports,
+    installer: Installer,
+    retry: RetryPolicy,
+) -> Program[None]:
+    if installer.journal.trial_attempts >= MAX_TRIAL_ATTEMPTS:
+        raise Refused(
+            Reason.TRIAL_FAILED,
+            f"The trial was cut off {installer.journal.trial_attempts} times: the release may bring the frame down.",
+        )
+    signed = yield from _agree(release, targets, ports, retry)
+    yield from _fetch_missing(signed[:1], ports, retry)
+    _check_manifest(ports.store.read(release.sha256), targets)
+    slot = _compatible(signed, identity, installer.journal.security_epoch)
+    yield from _fetch_missing(signed[1:], ports, retry)
+    installer.apply(Fetched())
+
+    def check() -> None:
+        for target in signed:
+            ports.store.check(target.sha256, target.length)
+
+    yield Perform(check)
+    installer.apply(Verified(slot))
+    installer.apply(TrialBegan())
+    report = cast(TrialReport, (yield Perform(lambda: ports.trial.measure(slot))))
+    if report.failure is not None:
+        installer.apply(NotPassed(report.failure, report.lip_errors))
+    else:
+        installer.apply(Passed(report.lip_errors))
+
+
+def _agree(
+    release: TargetRef, targets: list[TargetRef], ports: Ports, retry: RetryPolicy
+) -> Sequence[list[SignedTarget]]:
+    """Refresh the frame's view of the repository and compare it with what the director named, manifest first."""
+    wanted = [release, *targets]
+    for ref in wanted:
+        role_of(ref.path)
+    if role_of(release.path) != "release" or len({ref.path for ref in wanted}) != len(wanted):
+        raise Refused(
+            Reason.BAD_MESSAGE, "The DesiredState names no release manifest or a file twice: assign the release again."
+        )
+    trust = ports.trust(ports.documents)
+    yield from refresh(trust, sorted({role_of(ref.path) for ref in wanted}), retry)
+    signed = [trust.target(ref.path) for ref in wanted]
+    for ref, target in zip(wanted, signed, strict=True):
+        if (ref.length, ref.sha256) != (target.length, target.sha256):
+            raise Refused(
+                Reason.ROLES_DISAGREE,
+                f"Director and image repository disagree about {ref.path}: push the release again, then assign it.",
+            )
+        if ROLE_OF_KIND[target.manifest.kind] != role_of(ref.path):
+            raise Refused(
+                Reason.ROLES_DISAGREE, f"{ref.path} is signed as {target.manifest.kind}, which its role may not sign."
+            )
+    return signed
+
+
+def _fetch_missing(signed: Items[SignedTarget], ports: Ports, retry: RetryPolicy) -> Sequence[None]:
+    missing = [target for target in signed if not ports.store.has(target.sha256)]
+    ports.store.room(sum(target.length for target in missing))
+    for target in missing:
+        sink = ports.store.sink(target.sha256, target.length)
+        log.info("Fetching %s (%d bytes)", target.path, target.length)
+        moved = yield from fetch_object(target.manifest.index, target.sha256, target.length, sink, retry)
+        log.info("Fetched %s, %d bytes moved", target.path, moved)
+
+
+def _check_manifest(document: bytes, targets: list[TargetRef]) -> None:
+    manifest = decode(document, ReleaseManifest, limit=MAX_MESSAGE)
+    if set(manifest.targets) != set(targets):
+        raise Refused(
+            Reason.ROLES_DISAGREE,
+            f"The DesiredState does not name the files that release {manifest.name} {manifest.version} lists.",
+        )
+
+
+def _compatible(signed: list[SignedTarget], identity: FrameIdentity, epoch: int) -> Slot:
+    """The release (``signed[0]``) as a slot, if this frame may run it. Raises Refused."""
+    parts = signed[1:]
+    for target in parts:
+        manifest = target.manifest
+        if manifest.hardware and identity.hardware not in manifest.hardware:
+            raise Refused(
+                Reason.INCOMPATIBLE,
+                f"{target.path} runs on {', '.join(manifest.hardware)}, and this frame is {identity.hardware}.",
+            )
+        if older(identity.agent_version, manifest.min_agent):
+            raise Refused(
+                Reason.INCOMPATIBLE,
+                f"{target.path} needs agent {manifest.min_agent}; this frame has {identity.agent_version}.",
+            )
+        if manifest.security_epoch < epoch:
+            raise Refused(
+                Reason.INCOMPATIBLE,
+                f"{target.path} is of security epoch {manifest.security_epoch}; this frame accepts {epoch} and newer.",
+            )
+        if manifest.kind not in ("base_model", "lora_delta", "asset"):
+            raise Refused(
+                Reason.INCOMPATIBLE, f"This agent cannot install {target.path}, a file of kind {manifest.kind}."
+            )
+    bases = [target for target in parts if target.manifest.kind == "base_model"]
+    adapters = [target for target in parts if target.manifest.kind == "lora_delta"]
+    if len(bases) != 1 or len(adapters) > 1:
+        raise Refused(
+            Reason.INCOMPATIBLE,
+            f"A release has one base model and at most one adapter; this one has {len(bases)} and {len(adapters)}.",
+        )
+    for adapter in adapters:
+        if adapter.manifest.base_model != bases[0].sha256:
+            raise Refused(
+                Reason.WRONG_BASE_MODEL,
+                f"{adapter.path} was made for another base model than {bases[0].path}: train it for this one.",
+            )
+    return Slot(
+        release=signed[0].sha256,
+        artifacts=tuple(
+            Installed(kind=part.manifest.kind, path=part.path, length=part.length, sha256=part.sha256) for part in parts
+        ),
+    )
+
+
+def older(have: str, need: str) -> bool:
+    """Whether version ``have`` is older than ``need``; both are dotted numbers, anything else counts as 0."""
+    mine, theirs = ([int(part) if part.isdecimal() else 0 for part in text.split(".")] for text in (have, need))
+    width = max(len(mine), len(theirs))
+    return mine + [0] * (width - len(mine)) < theirs + [0] * (width - len(theirs))

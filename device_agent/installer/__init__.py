@@ -1,0 +1,1 @@
+"""The installer: a state machine without I/O over a journal."""

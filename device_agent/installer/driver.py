@@ -1,0 +1,57 @@
+"""Carries out what the installer's machine asks for."""
+
+import logging
+from collections.abc import Callable
+
+from device_agent.installer.machine import Collect, Event, Journal, Note, Report, Restarted, Save, step
+from device_agent.ports import JournalPort
+from device_agent.telemetry import random_id
+from protocol.messages import Failure
+
+log = logging.getLogger(__name__)
+
+
+class Installer:
+    """The journal and the effects of its steps.
+
+    ``report`` publishes what the journal now says, ``note`` records a refusal, ``collect`` tidies the store.
+    """
+
+    def __init__(
+        self,
+        port: JournalPort,
+        *,
+        report: Callable[[], None],
+        note: Callable[[Failure], None],
+        collect: Callable[[], None],
+    ) -> None:
+        self._port = port
+        self._report = report
+        self._note = note
+        self._collect = collect
+        stored = port.load()
+        self.journal = stored if stored is not None else Journal(journal_id=random_id())
+        if stored is None:
+            port.save(self.journal)
+
+    def restarted(self) -> None:
+        """Say once, at the start, that the agent was away."""
+        self.apply(Restarted())
+
+    def apply(self, event: Event) -> Journal:
+        """One step: saved first, then its other effects. Raises OSError when it cannot be saved; then nothing moved."""
+        journal, effects = step(self.journal, event)
+        for effect in effects:
+            match effect:
+                case Save():
+                    self._port.save(journal)
+                    self.journal = journal
+                case Report():
+                    log.info("%s -> %s", type(event).__name__, journal.state)
+                    self._report()
+                case Note(failure):
+                    log.warning("Refused (%s): %s", failure.reason.value, failure.detail)
+                    self._note(failure)
+                case Collect():
+                    self._collect()
+        return self.journal

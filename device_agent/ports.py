@@ -1,0 +1,135 @@
+"""What the core of the agent needs from the world. The agent gives files and threads, the simulator memory.
+
+Every port but ``Trial`` is called from the one loop that feeds the core, so none needs a lock for that.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from tuf.api.metadata import Root
+
+from device_agent.installer.machine import Journal, Slot
+from protocol import session
+from protocol.messages import AnyEvent, Failure, LipError
+from protocol.repository import ArtifactManifest
+from protocol.sequences import ObjectSink, Trust
+
+
+@dataclass(frozen=True, slots=True)
+class FrameIdentity:
+    """Who the frame is (``frame.json``) and which agent runs on it."""
+
+    frame_id: str
+    hardware: str
+    locale: str
+    agent_version: str
+    simulated: bool = False
+
+
+class DocumentStore(Protocol):
+    """Signed documents by name: ``root``, ``director-root``, ``timestamp``, ..., and ``desired`` (an envelope)."""
+
+    def load(self, name: str) -> bytes | None:
+        """The document, None when there is none."""
+
+    def save(self, name: str, document: bytes) -> None:
+        """Replace it, durably, all or nothing."""
+
+
+class JournalPort(Protocol):
+    """Where the journal lives."""
+
+    def load(self) -> Journal | None:
+        """The journal last saved, None on a new frame."""
+
+    def save(self, journal: Journal) -> None:
+        """Replace it, durably, all or nothing."""
+
+
+class Store(Protocol):
+    """Artifacts by SHA-256."""
+
+    def has(self, sha256: str) -> bool:
+        """Whether it is there, complete."""
+
+    def read(self, sha256: str) -> bytes:
+        """All of it; for small ones. Raises Refused(BAD_ARTIFACT) when it is not there."""
+
+    def sink(self, sha256: str, length: int) -> ObjectSink:
+        """Where its chunks go."""
+
+    def check(self, sha256: str, length: int) -> None:
+        """Read it again and compare; a damaged one is deleted. Raises Refused(BAD_ARTIFACT)."""
+
+    def room(self, needed: int) -> None:
+        """Raises Refused(DISK_FULL) when ``needed`` more bytes do not fit."""
+
+    def collect(self, keep: frozenset[str]) -> int:
+        """Delete everything but ``keep``; returns how many files went."""
+
+
+class Outbox(session.Outbox, Protocol):
+    """Events until they are committed in the backend."""
+
+    def append(self, event: AnyEvent) -> int:
+        """Keep the event under the next sequence number (its own is ignored), and return that."""
+
+    def flush(self) -> None:
+        """Make everything appended durable."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrialReport:
+    """What a trial measured; ``failure`` says why it did not pass."""
+
+    lip_errors: tuple[LipError, ...]
+    failure: Failure | None = None
+
+
+class Trial(Protocol):
+    """Proves a release that is in the store, before it plays."""
+
+    def measure(self, slot: Slot) -> TrialReport:
+        """Slow, and called beside the loop. Raises Refused when the release cannot even be tried."""
+
+
+@dataclass(frozen=True, slots=True)
+class SignedTarget:
+    """What the image repository says about one file."""
+
+    path: str
+    length: int
+    sha256: str
+    manifest: ArtifactManifest
+
+
+class FrameTrust(Trust, Protocol):
+    """One refresh of the frame's view of the image repository, and what it knows afterwards."""
+
+    @property
+    def director_root(self) -> Root:
+        """The director's newest trusted root."""
+
+    def target(self, path: str) -> SignedTarget:
+        """What is signed about ``path``. Raises Refused(ROLES_DISAGREE) when nothing is."""
+
+
+def wall_clock_ms() -> int:
+    """Milliseconds since 1970 UTC."""
+    return time.time_ns() // 1_000_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ports:
+    """Everything a FrameCore touches. ``trust`` opens a new FrameTrust over the stored documents; ``now_ms`` dates
+    reports and events, security time is always the real one."""
+
+    journal: JournalPort
+    documents: DocumentStore
+    store: Store
+    outbox: Outbox
+    trial: Trial
+    trust: Callable[[DocumentStore], FrameTrust]
+    now_ms: Callable[[], int] = wall_clock_ms

@@ -1,0 +1,64 @@
+"""Whether a DesiredState comes from the director: a DSSE envelope under the keys of the director's root."""
+
+from securesystemslib.exceptions import UnverifiedSignatureError, VerificationError
+from securesystemslib.signer import Signature
+from tuf.api.metadata import Root
+
+from protocol.codec import decode
+from protocol.envelope import DESIRED_STATE_TYPE, Envelope, signed_bytes
+from protocol.errors import Reason, Refused
+from protocol.messages import DesiredState
+
+ROLE = "targets"
+"""The role of the director's root whose keys sign DesiredStates."""
+
+
+def verify_desired(envelope: bytes, root: Root, frame_id: str, held_version: int) -> DesiredState:
+    """The DesiredState in ``envelope``; one of the version already held is returned like a newer one.
+
+    Raises Refused: BAD_MESSAGE, WRONG_SIGNATURE, WRONG_FRAME or OLD_VERSION. Expiry is ``require_current``'s business.
+    """
+    outer = decode(envelope, Envelope)
+    if outer.payload_type != DESIRED_STATE_TYPE:
+        raise Refused(Reason.BAD_MESSAGE, f"The director's message is no DesiredState but {outer.payload_type!r}.")
+    _require_signatures(outer, root)
+    desired = decode(outer.payload, DesiredState)
+    if desired.frame_id != frame_id:
+        raise Refused(
+            Reason.WRONG_FRAME,
+            f"The DesiredState is for frame {desired.frame_id}; this is {frame_id}: send it there.",
+        )
+    if desired.version < held_version:
+        raise Refused(
+            Reason.OLD_VERSION,
+            f"DesiredState {desired.version} is older than {held_version}, which this frame holds: publish the newest.",
+        )
+    return desired
+
+
+def require_current(desired: DesiredState, now_ms: int) -> None:
+    """Raises Refused(EXPIRED) when ``desired`` may not start an installation any more."""
+    if desired.expires_at <= now_ms:
+        raise Refused(
+            Reason.EXPIRED, f"DesiredState {desired.version} has expired: sign it anew, or check the frame's clock."
+        )
+
+
+def _require_signatures(envelope: Envelope, root: Root) -> None:
+    role = root.roles[ROLE]
+    covered = signed_bytes(envelope.payload_type, envelope.payload)
+    good: set[str] = set()
+    for signature in envelope.signatures:
+        key = root.keys.get(signature.keyid)
+        if key is None or signature.keyid not in role.keyids:
+            continue
+        try:
+            key.verify_signature(Signature(signature.keyid, signature.sig.hex()), covered)
+        except (UnverifiedSignatureError, VerificationError):
+            continue
+        good.add(signature.keyid)
+    if len(good) < role.threshold:
+        raise Refused(
+            Reason.WRONG_SIGNATURE,
+            f"The DesiredState carries {len(good)} of {role.threshold} signatures by the director this frame trusts.",
+        )
