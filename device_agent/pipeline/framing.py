@@ -76,7 +76,8 @@ def _offset(face: float, photo: float, canvas: float, share: float) -> float:
 def _cover(width: int, height: int, matrix: np.ndarray) -> np.ndarray:
     """(1080, 1920) float32 0..1: where the photo lies, fading over a few pixels at edges inside the canvas."""
     fade = 24.0
-    zoom_x, zoom_y, left, up = matrix[0, 0], matrix[1, 1], matrix[0, 2], matrix[1, 2]
+    zoom_x, zoom_y = matrix[0, 0], matrix[1, 1]
+    left, up = matrix[0, 2] - (zoom_x - 1) / 2, matrix[1, 2] - (zoom_y - 1) / 2
     x = np.arange(WIDTH, dtype=np.float32)
     y = np.arange(HEIGHT, dtype=np.float32)
     right, down = left + width * zoom_x, up + height * zoom_y

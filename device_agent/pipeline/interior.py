@@ -19,15 +19,14 @@ Plane = npt.NDArray[np.float32]
 
 # BGR, for a face of middling brightness.
 _DARK: Final = (20.0, 16.0, 34.0)
-_TOOTH: Final = (178.0, 200.0, 208.0)
+_TOOTH: Final = (178.0, 206.0, 220.0)
 _TONGUE: Final = (82.0, 80.0, 150.0)
 _MIDDLING_LUMA: Final = 150.0
 # Less colour than this (mean distance from the mean chroma, 8-bit Lab) is a black-and-white or sepia photo.
 _MONOCHROME: Final = 3.0
 
-_PARTED_MM: Final = 1.2
 # Upper teeth end this far below the line where the lips meet; lower teeth begin a little above that.
-_UPPER_EDGE_MM: Final = 1.2
+_UPPER_EDGE_MM: Final = 2.0
 _OVERBITE_MM: Final = 1.4
 # How much of the tongue's height shows above the lower lip: per mm of opening, per mm that it is raised.
 _TONGUE_SEEN: Final = 0.28
@@ -38,7 +37,7 @@ _LOWER_TEETH_MM: Final = (0.0, 5.2, 10.6, 16.2, 20.0)
 _FULLY: Final = np.ones(3, np.float32)
 _WHOLE: Final = np.float32(1)
 # The light that pushed-out lips take from the teeth; what is left is warm, as skin lets red through.
-_IN_SHADE: Final = np.array((0.34, 0.3, 0.2), np.float32)
+_IN_SHADE: Final = np.array((0.24, 0.2, 0.12), np.float32)
 _CHEEKS: Final = (50, 280, 205, 425)
 
 
@@ -69,6 +68,7 @@ class Interior:
         self._down = placement.matrix()[:, 1] / placement.scale  # one step down the face, in canvas pixels
         x, y = _mouth_coordinates(placement, rectangle)
         tones = _Tones(canvas, points)
+        self._in_shade = _IN_SHADE if tones.coloured else np.full(3, _IN_SHADE.mean(), np.float32)
         closed = mouth.closed_line(x.reshape(-1)).reshape(x.shape)
         side = np.abs(mouth.side(x.reshape(-1)).reshape(x.shape))
         # Teeth recede from the light towards the corners.
@@ -79,13 +79,13 @@ class Interior:
 
         centre = (mouth.left + mouth.right) / 2
         edge = closed + np.float32(_UPPER_EDGE_MM)
-        self._own_teeth = mouth.photo_gap >= _PARTED_MM
-        if self._own_teeth:
+        if mouth.photo_gap > 0:
             self._upper = _photo_teeth(canvas[top:bottom, left:right], mouth, placement, rectangle, x, y)
-            photo = mouth.at(x.reshape(-1))
-            edge = np.maximum(edge, photo.lower_inner.reshape(x.shape) - 0.6)
+            _, lower_edge = mouth.opening(x.reshape(-1))
+            edge = np.maximum(edge, lower_edge.reshape(x.shape))
         else:
             upper = _teeth(x - centre, edge - y, _UPPER_TEETH_MM, tones(_TOOTH), 9.5)
+            upper[:, :, :3] *= self._side[:, :, None]
             self._upper = _blurred(upper, softness)
         top_edge = edge - np.float32(_OVERBITE_MM)
         lower = _teeth(x - centre, y - top_edge - 0.02 * (x - centre) ** 2, _LOWER_TEETH_MM, tones(_TOOTH) * 0.72, 8.0)
@@ -108,15 +108,11 @@ class Interior:
         shade *= np.clip(edges.above_lower / np.float32(1.6 * self._scale), 0, 1) * np.float32(0.3) + np.float32(0.7)
         # Pushed-out lips keep the light off the teeth.
         hidden = np.float32(min(1.0, protrusion / 7))
-        lit = 1 - hidden * _IN_SHADE
-        if self._own_teeth:
-            # The photo's teeth carry their own light; only a lip that comes lower than it was adds shadow.
-            picture *= (shade * self._side)[:, :, None]
-            lit_by = np.clip(below / np.float32(2), 0, 1) * np.float32(0.25) + np.float32(0.75)
-            _lay(picture, self._upper, lit_by[:, :, None] * lit, 1 - np.float32(0.35) * hidden)
-        else:
-            _lay(picture, self._upper, lit, 1 - np.float32(0.35) * hidden)
-            picture *= (shade * self._side)[:, :, None]
+        lit = 1 - hidden * self._in_shade
+        picture *= (shade * self._side)[:, :, None]
+        # Teeth stand in front, in better light; only the upper lip shades them.
+        lit_by = np.clip(below / np.float32(2), 0, 1) * np.float32(0.25) + np.float32(0.75)
+        _lay(picture, self._upper, lit_by[:, :, None] * lit, 1 - np.float32(0.25) * hidden)
         return picture
 
     def _shifted(self, layer: Plane, down_mm: float) -> Plane:
@@ -141,7 +137,8 @@ class _Tones:
         small = cv2.resize(canvas, (240, 135), interpolation=cv2.INTER_AREA)
         chroma = cv2.cvtColor(small, cv2.COLOR_BGR2LAB)[:, :, 1:].reshape(-1, 2).astype(np.float32)
         spread = float(np.abs(chroma - chroma.mean(axis=0)).mean())
-        self._tint = skin / self._luma if spread < _MONOCHROME else None
+        self.coloured = spread >= _MONOCHROME
+        self._tint = skin / self._luma if not self.coloured else None
 
     def __call__(self, colour: tuple[float, float, float]) -> Plane:
         lit = np.array(colour, np.float32) * np.float32(min(1.25, (self._luma / _MIDDLING_LUMA) ** 0.8))
@@ -177,10 +174,10 @@ def _photo_teeth(
 ) -> Plane:
     """The photo's own opening as a layer (h, w, 4), its topmost row continued upwards under the lip."""
     columns: Line = x.reshape(-1)
-    contours = mouth.at(columns)
-    gap = (contours.lower_inner - contours.upper_inner).reshape(x.shape)
-    first = contours.upper_inner.reshape(x.shape) + np.minimum(1.3, 0.3 * gap)
-    last = contours.lower_inner.reshape(x.shape) - np.minimum(1.0, 0.25 * gap)
+    upper_edge, lower_edge = (edge.reshape(x.shape) for edge in mouth.opening(columns))
+    # Well inside both lips: their blurred edges must not stay behind on the teeth.
+    inset = np.minimum(np.float32(0.9), 0.25 * (lower_edge - upper_edge))
+    first, last = upper_edge + inset, lower_edge - inset
     inside = np.clip(y, first, last)
     matrix = placement.matrix()
     map_x = matrix[0, 0] * x + matrix[0, 1] * inside + matrix[0, 2] - rectangle[0]
@@ -192,7 +189,9 @@ def _photo_teeth(
         cv2.INTER_LINEAR,
         borderMode=cv2.BORDER_REPLICATE,
     ).astype(np.float32)
-    alpha = np.clip((last + 0.2 - y) / 0.8 + 0.5, 0, 1)
+    # The photo does not show where the teeth end behind the lower lip: they fade out a little below it.
+    colour *= np.clip(1 - 0.25 * (y - last), 0.6, 1)[:, :, None]
+    alpha = np.clip((last + 2.2 - y) / 1.4, 0, 1)
     side = np.abs(mouth.side(columns).reshape(x.shape))
     alpha *= np.clip((1.0 - side) / 0.08, 0, 1)
     return np.dstack([colour, alpha.astype(np.float32)])

@@ -100,18 +100,27 @@ class Mouth:
         self.right = float(local[_UPPER_INNER[-1], 0])
         self.top = float(local[_NOSE_BASE, 1])
         self.bottom = float(local[152, 1]) + _BELOW_CHIN_MM
-        middle = np.array([(self.left + self.right) / 2], np.float32)
-        self.photo_gap = float(max(0.0, (self._lower_inner(middle) - self._upper_inner(middle))[0]))
+        upper, lower = self.opening(np.array([(self.left + self.right) / 2], np.float32))
+        self.photo_gap = float((lower - upper)[0])
+
+    def close(self, x: Line, y: Line) -> None:
+        """The photo's lips touch along this line (mm): both inner edges lie on it, whatever the landmarks say."""
+        self._upper_inner = self._lower_inner = _contour(np.column_stack([x, y]), tuple(range(len(x))))
+        self.photo_gap = 0.0
 
     def at(self, x: Line) -> Contours:
         """The photo's own contours at columns `x`."""
-        inner_u, inner_l = self._upper_inner(x), self._lower_inner(x)
-        inner_l = np.maximum(inner_u, inner_l)
+        inner_u, inner_l = self.opening(x)
         cut = np.minimum(self._blur, (inner_l - inner_u) / 3)
         inner_u, inner_l = inner_u - cut, inner_l + cut
         outer_u = np.minimum(self._upper_outer(x), inner_u)
         outer_l = np.maximum(self._lower_outer(x), inner_l)
         return Contours(outer_u, inner_u, inner_l, outer_l, np.maximum(self._chin(x), outer_l + 4))
+
+    def opening(self, x: Line) -> tuple[Line, Line]:
+        """The photo's inner lip edges, upper and lower, exactly where the landmarks have them."""
+        upper = self._upper_inner(x)
+        return upper, np.maximum(upper, self._lower_inner(x))
 
     def closed_line(self, x: Line) -> Line:
         """Where the lips meet when the mouth is closed."""

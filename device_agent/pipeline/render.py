@@ -16,6 +16,7 @@ import numpy.typing as npt
 from device_agent.pipeline.face import Image, Points
 from device_agent.pipeline.framing import HEIGHT, WIDTH, frame_portrait
 from device_agent.pipeline.interior import Edges, Interior, Plane
+from device_agent.pipeline.lips import find_seam
 from device_agent.pipeline.mouth import HALF_WIDTH_MM, Mouth, MovedMouth, Placement, place_mouth
 
 FPS: Final = 25
@@ -42,6 +43,9 @@ class PortraitRenderer:
         scale = self._placement.scale
         self._soft = max(1.0, 0.45 * framed.zoom)
         self._mouth = Mouth(framed.points, self._placement, blur_mm=1.8 * self._soft / scale)
+        seam = find_seam(self._still, self._mouth, self._placement)
+        if seam is not None:
+            self._mouth.close(*seam)
         self._grid_x, self._grid_y = _grid(self._mouth, scale)
         self.region = _bounds(
             self._placement,
