@@ -1,0 +1,56 @@
+"""Segment files of the outbox: a line is a CRC-32, the event's number and its JSON."""
+
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+
+Line = tuple[int, bytes]
+"""An event's number and its JSON."""
+
+
+def pack(seq: int, text: bytes) -> bytes:
+    """The line of one event."""
+    body = b"%d %s" % (seq, text)
+    return b"%08x %s\n" % (zlib.crc32(body), body)
+
+
+def unpack(line: bytes) -> Line | None:
+    """The event of a line without its newline, None when it is damaged."""
+    checksum, _, body = line.partition(b" ")
+    number, _, text = body.partition(b" ")
+    if len(checksum) != 8 or not number.isdigit() or not text:
+        return None
+    try:
+        return (int(number), text) if int(checksum, 16) == zlib.crc32(body) else None
+    except ValueError:
+        return None
+
+
+def is_power(text: bytes) -> bool:
+    """Whether an event is a power sample: the first to go when there is no room."""
+    return b'"type":"power"' in text
+
+
+def read_lines(path: Path) -> tuple[list[Line], int]:
+    """The good lines of a segment and how many damaged ones stand between them; a torn end is not counted."""
+    lines = [unpack(line) for line in path.read_bytes().split(b"\n")[:-1]]
+    good = [line for line in lines if line is not None]
+    return good, len(lines) - len(good)
+
+
+@dataclass(slots=True)
+class Segment:
+    """One file and what is known of it: bytes, events, power samples among them, highest number."""
+
+    path: Path
+    size: int = 0
+    count: int = 0
+    power: int = 0
+    last: int = 0
+
+    def add(self, seq: int, size: int, *, power: bool) -> None:
+        """An event was written to it."""
+        self.size += size
+        self.count += 1
+        self.power += power
+        self.last = seq
