@@ -16,13 +16,14 @@ from standalone.processes import HOST, RunningProcess, ServiceError, free_port, 
 from standalone.service import Service
 
 STOP_SIGNAL = signal.SIGTERM
-NO_USERS = 'users: [{user: nobody.invalid, permissions: {publish: {deny: [">"]}, subscribe: {deny: [">"]}}}]\n'
+NO_USERS = "users: []\n"
 
 # Why each limit: 2.15 allows 1,000 consumers a stream and each QoS 1 subscription is one; past it a SUBACK says 0x80
 # on a connection that looks healthy. Un-acked messages of a killed subscriber come back after ack_wait. max_ack_pending
 # summed over one session's subscriptions must stay below 65,536 (and `#` counts double). The handshake timeouts let ten
 # thousand frames come back at once. The server cannot close its own protocol's port: it gets a free one with the same
-# certificates, and no user, as each entry of the users file names MQTT as its connection type.
+# certificates, and no user, as each entry of the users file names MQTT as its connection type. A server without any user
+# lets everybody in that has a certificate, so one user always exists, in an account without anything.
 _CONFIG = """\
 server_name: framefleet
 listen: "{host}:-1"
@@ -32,9 +33,13 @@ write_deadline: "60s"
 tls {{
 {tls}
 }}
-authorization {{
-  timeout: 60
-  include {users_file}
+authorization {{ timeout: 60 }}
+accounts {{
+  FLEET {{
+    jetstream: enabled
+    include {users_file}
+  }}
+  CLOSED {{ users: [{{ user: "nobody.invalid" }}] }}
 }}
 jetstream {{
   store_dir: {store_dir}

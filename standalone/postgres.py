@@ -211,6 +211,10 @@ class Postgres:
 
     def _initialise(self) -> None:
         """initdb into a folder beside, then one rename: a cut in the middle leaves no half cluster behind."""
+        if self.data_dir.exists() and any(self.data_dir.iterdir()):
+            raise ServiceError(
+                f"{self.data_dir} is not empty and holds no PostgreSQL cluster: move what is in it elsewhere."
+            )
         fresh = self.data_dir.with_name(f"{self.data_dir.name}.new")
         shutil.rmtree(fresh, ignore_errors=True)
         fresh.mkdir(mode=0o700)
@@ -221,9 +225,10 @@ class Postgres:
         privilege.hand_over(self._password_file, self.drop)
         # PostgreSQL's own C.UTF-8 needs no locale from the system and sorts the same everywhere.
         locale = ["--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--encoding=UTF8"]
+        sync = ["--no-sync"] if self._settings.get("fsync") == "off" else []
         auth = ["--auth=scram-sha-256", f"--pwfile={self._password_file}", f"--username={OWNER}"]
         done = subprocess.run(
-            launched([str(self._binaries / "initdb"), "-D", str(fresh), *auth, *locale], drop=self.drop),
+            launched([str(self._binaries / "initdb"), "-D", str(fresh), *auth, *locale, *sync], drop=self.drop),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -234,7 +239,7 @@ class Postgres:
         if done.returncode != 0:
             raise ServiceError(f"initdb could not make a cluster in {self.data_dir}:\n{done.stdout.strip()}")
         if self.data_dir.exists():
-            self.data_dir.rmdir()  # empty, or this says what is in the way
+            self.data_dir.rmdir()
         fresh.rename(self.data_dir)
 
     def _clear_stale_pid(self) -> None:

@@ -50,8 +50,9 @@ class Restart:
 class Service:
     """What to run and how to treat it.
 
-    ``env`` is added to the supervisor's environment. ``ready`` is a port on 127.0.0.1, a plain function (called in a
-    thread), or None for "as soon as it runs". ``before`` runs in a thread before each start. ``drop``: see ``launch.py``.
+    ``env`` is added to the supervisor's environment. ``ready`` is a port on 127.0.0.1, a function (called in a thread),
+    or None for "as soon as it runs". ``before`` runs in a thread before each start. ``drop`` is explained in
+    ``launch.py``.
     """
 
     name: str

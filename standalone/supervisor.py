@@ -174,7 +174,7 @@ class Supervisor:
         self._stop_asked.set()
 
     async def run(self, story: Story) -> int:
-        """Run ``story`` under the lock, then stop every service in reverse; its exit status, or 130 when interrupted."""
+        """Run ``story``, then stop every service in reverse; the exit status of the story, 130 when interrupted."""
         self._run_dir.mkdir(parents=True, exist_ok=True)
         lock = _lock(self._run_dir / "supervisor.lock")
         loop = asyncio.get_running_loop()
