@@ -30,6 +30,10 @@ class AdapterError(ValueError):
     """The adapter cannot be used; the message is one sentence that says why."""
 
 
+class WrongBaseModel(AdapterError):
+    """The adapter was trained for another base model."""
+
+
 @dataclass(frozen=True)
 class Adapter:
     """A checked LoRA delta. `tensors` are the packed factors as float32, read-only, in the bundle's shapes."""
@@ -65,7 +69,7 @@ def load(source: Path | str | bytes, bundle_sha256: str, signature: AdapterSigna
     if metadata.format != FORMAT:
         raise AdapterError(f"This adapter has the format {metadata.format!r}; {FORMAT} is needed.")
     if metadata.base_model != bundle_sha256:
-        raise AdapterError(
+        raise WrongBaseModel(
             f"This adapter was trained for the base model {metadata.base_model[:12]}, not for {bundle_sha256[:12]}."
         )
     if metadata.rank != str(signature.rank):
