@@ -1,5 +1,12 @@
 """Addresses of frames and groups."""
 
-from django.urls import URLPattern
+from django.urls import path
 
-urlpatterns: list[URLPattern] = []
+from fleet.api.frames import FrameDetail, FrameList
+from fleet.api.groups import GroupList
+
+urlpatterns = [
+    path("frames/", FrameList.as_view()),
+    path("frames/<str:frame_id>/", FrameDetail.as_view()),
+    path("groups/", GroupList.as_view()),
+]

@@ -1,0 +1,146 @@
+"""What each message means: topics to services, many messages in a few transactions.
+
+A frame's identity is its topic, which the broker guards; a payload that says otherwise is dropped and noted on the
+topic's frame. Nothing that a frame sends can stop the bridge: what cannot be read or stored is dropped, counted and
+logged. Only what the database is to blame for is tried again.
+"""
+
+import logging
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from django.db import InterfaceError, OperationalError, ProgrammingError, transaction
+
+from bridge.inbox import Message
+from fleet import metrics
+from fleet.services.ingest import ingest, watermarks
+from fleet.services.reports import note_health, record_hellos, record_reported
+from ota.services import deployments, director
+from protocol import messages, topics
+from protocol.codec import decode, encode
+from protocol.errors import Refused
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+Result = TypeVar("Result")
+
+RETRY = (OperationalError, InterfaceError, ProgrammingError)
+"""The database is away, busy or not migrated: the same work can succeed later."""
+
+Outbox = tuple[str, str]
+
+
+@dataclass(slots=True)
+class Work:
+    """Messages read and sorted, each with the frame its topic names."""
+
+    hellos: list[tuple[str, messages.Hello]] = field(default_factory=list)
+    reports: list[tuple[str, messages.ReportedState]] = field(default_factory=list)
+    batches: list[tuple[str, messages.TelemetryBatch]] = field(default_factory=list)
+    impostors: list[tuple[str, str]] = field(default_factory=list)
+    """(the topic's frame, the name its payload claimed)."""
+    events: int = 0
+
+    def add(self, message: Message) -> None:
+        """Read one message; what cannot be read is counted, logged and forgotten."""
+        where = topics.parse_up(message.topic)
+        if where is None:
+            _drop("unknown_topic", f"nothing is expected on {message.topic[:200]!r}")
+            return
+        metrics.MESSAGES.labels(where.kind).inc()
+        try:
+            match where.kind:
+                case "hello":
+                    hello = decode(message.payload, messages.Hello)
+                    if self._is_own(where.frame_id, hello.frame_id):
+                        self.hellos.append((where.frame_id, hello))
+                case "reported":
+                    report = decode(message.payload, messages.ReportedState)
+                    if self._is_own(where.frame_id, report.frame_id):
+                        self.reports.append((where.frame_id, report))
+                case "events":
+                    batch = decode(message.payload, messages.TelemetryBatch)
+                    if self._is_own(where.frame_id, batch.frame_id):
+                        self.batches.append((where.frame_id, batch))
+                        self.events += len(batch.events)
+        except Refused as refused:
+            _drop("malformed", f"{where.kind} of {where.frame_id}: {refused.detail}")
+
+    def _is_own(self, frame_id: str, claimed: str) -> bool:
+        if frame_id == claimed:
+            return True
+        _drop("wrong_identity", f"{frame_id} sent a message that says it is from {claimed}")
+        self.impostors.append((frame_id, claimed))
+        return False
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One Ack for one frame."""
+
+    topic: str
+    payload: bytes
+
+
+def perform(work: Work) -> list[Answer]:
+    """Store everything and say what to answer. Raises one of RETRY when the database cannot; nothing is lost then, and
+    what was stored before counts nothing twice."""
+    committed: dict[Outbox, int] = {}
+    for marks in _all_or_each(ingest, work.batches):
+        committed |= marks
+    newest_hello = dict(work.hellos)  # the last one of each frame
+    enrolled: set[str] = set()
+    for ids in _all_or_each(lambda some: record_hellos(dict(some)), list(newest_hello.items())):
+        enrolled |= ids
+    asked = [(frame_id, hello.outbox_id) for frame_id, hello in newest_hello.items() if frame_id in enrolled]
+    committed |= watermarks([outbox for outbox in asked if outbox not in committed])
+    for _ in _all_or_each(_record_reports, work.reports):
+        pass
+    for frame_id, claimed in dict(work.impostors).items():
+        note_health(
+            frame_id,
+            "wrong_identity",
+            f"This frame sent a message that says it is from {claimed}: check which certificate is in which frame.",
+        )
+    versions = director.desired_versions({frame_id for frame_id, _ in committed})
+    for frame_id in enrolled:
+        if newest_hello[frame_id].desired_version < versions.get(frame_id, 0):
+            director.republish(frame_id)
+    return [_answer(outbox, seq, versions.get(outbox[0], 0)) for outbox, seq in committed.items()]
+
+
+@transaction.atomic
+def _record_reports(reports: Iterable[tuple[str, messages.ReportedState]]) -> None:
+    for frame_id, report in reports:
+        if record_reported(frame_id, report):
+            deployments.on_reported(frame_id, report)
+
+
+def _all_or_each(store: Callable[[list[tuple[str, T]]], Result], items: list[tuple[str, T]]) -> Iterable[Result]:
+    """Store all at once; when that fails for what one of them holds, each by itself, dropping the one."""
+    if not items:
+        return
+    try:
+        yield store(items)
+    except RETRY:
+        raise
+    except Exception:
+        if len(items) == 1:
+            log.exception("A message of %s cannot be stored and is dropped", items[0][0])
+            metrics.MESSAGES_DROPPED.labels("not_storable").inc()
+            return
+        for item in items:
+            yield from _all_or_each(store, [item])
+
+
+def _answer(outbox: Outbox, seq: int, desired_version: int) -> Answer:
+    frame_id, outbox_id = outbox
+    ack = messages.Ack(outbox_id=outbox_id, seq=seq, desired_version=desired_version)
+    return Answer(topics.frame_topic(frame_id, "ack"), encode(ack))
+
+
+def _drop(reason: str, sentence: str) -> None:
+    metrics.MESSAGES_DROPPED.labels(reason).inc()
+    log.warning("Dropped a message: %s", sentence)

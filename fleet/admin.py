@@ -1,0 +1,117 @@
+"""Django's admin for what has no page in the console. Telemetry and the audit trail are for reading alone."""
+
+from typing import TYPE_CHECKING
+
+from django.contrib import admin
+from django.db.models import Model
+from django.http import HttpRequest
+
+from fleet import models
+
+if TYPE_CHECKING:
+    Admin = admin.ModelAdmin[Model]
+else:  # generic for the type checker only
+    Admin = admin.ModelAdmin
+
+
+class ReadOnly(Admin):
+    """Rows that services alone write."""
+
+    show_full_result_count = False
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        """Nobody adds by hand."""
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        """Nobody changes by hand."""
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        """Nobody deletes by hand."""
+        return False
+
+
+@admin.register(models.Household)
+class HouseholdAdmin(Admin):
+    """Households."""
+
+    search_fields = ("id",)
+
+
+@admin.register(models.Frame)
+class FrameAdmin(Admin):
+    """Frames; enrolled by a local command, because a frame needs its certificate."""
+
+    list_display = ("id", "locale", "hardware", "simulated", "last_seen", "agent_version")
+    list_filter = ("simulated", "locale", "hardware")
+    search_fields = ("id",)
+    autocomplete_fields = ("household",)
+    readonly_fields = ("id", "certificate_fingerprint", "enrolled_at", "last_seen", "agent_version", "desired_version")
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        """See above."""
+        return False
+
+
+@admin.register(models.FrameGroup)
+class FrameGroupAdmin(Admin):
+    """Groups."""
+
+    list_display = ("name", "query")
+    search_fields = ("name",)
+
+
+@admin.register(models.ReportedState)
+class ReportedStateAdmin(ReadOnly):
+    """What frames say they run."""
+
+    list_display = ("frame", "state", "release", "desired_version", "failure_reason", "received_at")
+    list_filter = ("state", "failure_reason")
+    search_fields = ("frame__id",)
+
+
+@admin.register(models.ApiToken)
+class ApiTokenAdmin(Admin):
+    """API tokens can be looked at and deleted; made by a local command, which prints them once."""
+
+    list_display = ("name", "user", "created_at", "expires_at", "last_used_at")
+    readonly_fields = ("digest", "name", "user", "created_at", "last_used_at")
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        """See above."""
+        return False
+
+
+@admin.register(models.AuditEntry)
+class AuditEntryAdmin(ReadOnly):
+    """Who did what."""
+
+    list_display = ("at", "actor", "action", "subject")
+    list_filter = ("action",)
+    search_fields = ("actor", "subject")
+
+
+@admin.register(models.HealthEvent)
+class HealthEventAdmin(ReadOnly):
+    """What ops should know."""
+
+    list_display = ("received_at", "frame", "kind", "detail")
+    list_filter = ("kind",)
+    search_fields = ("frame__id",)
+
+
+@admin.register(models.Playback, models.Complaint, models.PowerSample)
+class EventAdmin(ReadOnly):
+    """Telemetry."""
+
+    list_display = ("at", "frame", "release")
+    search_fields = ("frame__id",)
+
+
+@admin.register(models.FrameDay)
+class FrameDayAdmin(ReadOnly):
+    """The roll-up."""
+
+    list_display = ("day", "frame", "release", "playbacks", "completed", "complaints", "power_samples")
+    search_fields = ("frame__id",)

@@ -1,0 +1,108 @@
+"""``frames/`` and ``frames/{id}/``: what each frame is and says. Releases are digests here."""
+
+from datetime import datetime
+from typing import Any
+
+from rest_framework.exceptions import NotFound
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from fleet.api.errors import BadRequest
+from fleet.api.pages import page
+from fleet.models import Frame, FrameGroup, HealthEvent, ReportedState
+from fleet.selectors import frame_detail, list_frames
+
+
+class FrameList(APIView):
+    """``GET frames/?group=&q=&release=&locale=&state=&limit=&cursor=``"""
+
+    def get(self, request: Request) -> Response:
+        """A page of frames by id."""
+        params = request.query_params
+        if any("\0" in value for value in params.values()):
+            raise BadRequest("A query must not hold a NUL character.")
+        group = None
+        if name := params.get("group", ""):
+            group = FrameGroup.objects.filter(name=name).first()
+            if group is None:
+                raise NotFound(f"There is no group {name!r}: see groups/.")
+        frames = list_frames(
+            group=group,
+            q=params.get("q", ""),
+            release=params.get("release"),
+            locale=params.get("locale", ""),
+            state=params.get("state", ""),
+        )
+        return page(request, frames, show_frame)
+
+
+class FrameDetail(APIView):
+    """``GET frames/{id}/``"""
+
+    def get(self, request: Request, frame_id: str) -> Response:
+        """One frame with its newest HealthEvents."""
+        found = frame_detail(frame_id)
+        if found is None:
+            raise NotFound(f"There is no frame {frame_id!r}: see frames/.")
+        frame, events = found
+        return Response({**show_frame(frame), "health_events": [_show_event(event) for event in events]})
+
+
+def show_frame(frame: Frame) -> dict[str, Any]:
+    """A frame as the API gives it; ``reported`` is null before its first report."""
+    reported: ReportedState | None = getattr(frame, "reported", None)
+    return {
+        "id": frame.id,
+        "household": frame.household_id,
+        "hardware": frame.hardware,
+        "locale": frame.locale,
+        "simulated": frame.simulated,
+        "enrolled_at": _time(frame.enrolled_at),
+        "last_seen": _time(frame.last_seen),
+        "agent_version": frame.agent_version,
+        "desired_version": frame.desired_version,
+        "release": reported.release or None if reported else None,
+        "state": reported.state if reported else None,
+        "failure": _failure(reported),
+        "lip_errors": reported.lip_errors if reported else [],
+        "reported": _reported(reported),
+    }
+
+
+def _reported(reported: ReportedState | None) -> dict[str, Any] | None:
+    if reported is None:
+        return None
+    return {
+        "state": reported.state,
+        "release": reported.release or None,
+        "slot": reported.slot or None,
+        "target": reported.target or None,
+        "desired_version": reported.desired_version,
+        "sequence": reported.sequence,
+        "at": _time(reported.at),
+        "received_at": _time(reported.received_at),
+        "failure": _failure(reported),
+        "lip_errors": reported.lip_errors,
+    }
+
+
+def _failure(reported: ReportedState | None) -> dict[str, str] | None:
+    if reported is None or not reported.failure_reason:
+        return None
+    return {"reason": reported.failure_reason, "detail": reported.failure_detail}
+
+
+def _show_event(event: HealthEvent) -> dict[str, Any]:
+    return {
+        "at": _time(event.at),
+        "received_at": _time(event.received_at),
+        "kind": event.kind,
+        "detail": event.detail,
+        "figures": event.figures,
+        "release": event.release or None,
+    }
+
+
+def _time(at: datetime | None) -> str | None:
+    return None if at is None else at.isoformat().replace("+00:00", "Z")

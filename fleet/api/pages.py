@@ -1,0 +1,35 @@
+"""Lists in pages: ``{"results": [...], "next": cursor or null}``, where the cursor is the last id of the page."""
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from django.db.models import Model, QuerySet
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from fleet.api.errors import BadRequest
+
+DEFAULT_LIMIT = 100
+MAX_LIMIT = 1_000
+
+M = TypeVar("M", bound=Model)
+
+
+def page(request: Request, rows: "QuerySet[M]", show: Callable[[M], dict[str, Any]], key: str = "pk") -> Response:
+    """One page of ``rows``, which are ordered by ``key`` upwards; ``?limit=`` and ``?cursor=`` choose it."""
+    limit = _limit(request.query_params.get("limit", ""))
+    cursor = request.query_params.get("cursor", "")
+    if cursor:
+        rows = rows.filter(**{f"{key}__gt": cursor})
+    found = list(rows[: limit + 1])
+    more = len(found) > limit
+    found = found[:limit]
+    return Response({"results": [show(row) for row in found], "next": str(getattr(found[-1], key)) if more else None})
+
+
+def _limit(text: str) -> int:
+    if not text:
+        return DEFAULT_LIMIT
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= MAX_LIMIT:
+        raise BadRequest(f"limit={text[:20]} is no page size: use 1 to {MAX_LIMIT}.")
+    return int(text)
