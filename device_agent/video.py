@@ -5,6 +5,7 @@ really written or read.
 """
 
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from fractions import Fraction
 from pathlib import Path
 from types import ModuleType, TracebackType
@@ -48,10 +49,11 @@ class VideoWriter:
         self._av = av
         self._path = Path(path)
         self._partial = self._path.with_name(self._path.name + ".partial")
-        try:
+        self._sound = resample(sound, rate, SOUND_RATE)
+        self._sent = 0
+        self._frames = 0
+        with self._complaining():
             self._container = av.open(str(self._partial), "w", format="mp4", options={"movflags": "+faststart"})
-        except OSError as error:
-            raise VideoError(f"the video {self._path} cannot be written: {error.strerror or error}") from error
         self._video = self._container.add_stream("libx264", rate=FPS)
         self._video.width, self._video.height = width, height
         self._video.pix_fmt = "yuv420p"
@@ -61,9 +63,8 @@ class VideoWriter:
         self._video.codec_context.thread_count = 2
         self._audio = self._container.add_stream("aac", rate=SOUND_RATE, layout="mono")
         self._audio.bit_rate = 96_000
-        self._sound = resample(sound, rate, SOUND_RATE)
-        self._sent = 0
-        self._frames = 0
+        with self._complaining():
+            self._container.start_encoding()
 
     @property
     def frames(self) -> int:
@@ -75,8 +76,7 @@ class VideoWriter:
         picture = self._av.VideoFrame.from_ndarray(frame, format="bgr24")
         picture.pts, picture.time_base = self._frames, Fraction(1, FPS)
         self._frames += 1
-        for packet in self._video.encode(picture):
-            self._container.mux(packet)
+        self._mux(self._video.encode(picture))
         self._write_sound(self._frames * SOUND_RATE // FPS)
 
     def _write_sound(self, until: int) -> None:
@@ -91,8 +91,25 @@ class VideoWriter:
         frame.sample_rate = SOUND_RATE
         frame.pts, frame.time_base = self._sent, Fraction(1, SOUND_RATE)
         self._sent += length
-        for packet in self._audio.encode(frame):
-            self._container.mux(packet)
+        self._mux(self._audio.encode(frame))
+
+    def _mux(self, packets: Any) -> None:
+        with self._complaining():
+            for packet in packets:
+                self._container.mux(packet)
+
+    @contextmanager
+    def _complaining(self) -> Iterator[None]:
+        """Errors of the file system (PyAV's are OSErrors) become one sentence."""
+        try:
+            yield
+        except OSError as error:
+            raise VideoError(f"the video {self._path} cannot be written: {error.strerror or error}") from error
+
+    def _discard(self) -> None:
+        with suppress(OSError):
+            self._container.close()
+        self._partial.unlink(missing_ok=True)
 
     def __enter__(self) -> Self:
         return self
@@ -101,17 +118,20 @@ class VideoWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if error is not None:
-            self._container.close()
-            self._partial.unlink(missing_ok=True)
+            self._discard()
             return
-        rest = min(self._frames * SOUND_RATE // FPS, len(self._sound)) - self._sent
-        if rest > 0:
-            self._write_block(rest)
-        for stream in (self._video, self._audio):
-            for packet in stream.encode(None):
-                self._container.mux(packet)
-        self._container.close()
-        self._partial.replace(self._path)
+        try:
+            rest = min(self._frames * SOUND_RATE // FPS, len(self._sound)) - self._sent
+            if rest > 0:
+                self._write_block(rest)
+            for stream in (self._video, self._audio):
+                self._mux(stream.encode(None))
+            with self._complaining():
+                self._container.close()
+                self._partial.replace(self._path)
+        except VideoError:
+            self._discard()
+            raise
 
 
 class VideoReader:

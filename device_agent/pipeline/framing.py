@@ -41,8 +41,8 @@ def frame_portrait(photo: Image, landmarks: Points) -> Framed:
     face = float(np.hypot(*(bottom[:2] - top[:2])))
     zoom = min(_FACE_SHARE * HEIGHT / max(face, 1.0), _MAX_ZOOM)
     centre = (landmarks[:, :2].min(axis=0) + landmarks[:, :2].max(axis=0)) / 2
-    left = _offset(float(centre[0]) * zoom, width * zoom, WIDTH, 0.5)
-    up = _offset(float(centre[1]) * zoom, height * zoom, HEIGHT, _FACE_HEIGHT)
+    left = _offset((float(centre[0]) + 0.5) * zoom - 0.5, width * zoom, WIDTH, 0.5)
+    up = _offset((float(centre[1]) + 0.5) * zoom - 0.5, height * zoom, HEIGHT, _FACE_HEIGHT)
 
     source = photo
     corner = (zoom - 1) / 2  # pixel centres, not pixel corners, carry the coordinates

@@ -1,0 +1,162 @@
+import cv2
+import numpy as np
+import pytest
+
+from device_agent.pipeline.framing import HEIGHT, WIDTH, frame_portrait
+from device_agent.pipeline.render import PortraitRenderer
+from tests.device_agent.portrait import CLOSED, finder, landmarks, photo, pose, renderer
+
+OPEN = pose(open=13, jaw=11, width=2)
+
+
+def mouth_box() -> tuple[slice, slice]:
+    points = frame_portrait(photo(), landmarks()).points
+    left, right = points[61, 0], points[291, 0]
+    return slice(int(points[0, 1]), int(points[17, 1]) + 30), slice(int(left), int(right))
+
+
+def darkness(frame: np.ndarray) -> float:
+    """The share of the mouth's pixels that are nearly black: the cavity."""
+    return float((frame[mouth_box()].max(axis=2) < 60).mean())
+
+
+def test_a_frame_is_full_hd() -> None:
+    frame = renderer().render(CLOSED)
+    assert frame.shape == (HEIGHT, WIDTH, 3) == (1080, 1920, 3)
+    assert frame.dtype == np.uint8
+
+
+def test_the_mouth_opens_with_the_parameter() -> None:
+    dark = [darkness(renderer().render(pose(open=value, jaw=value * 0.8))) for value in (0, 9, 12, 16)]
+    assert dark[0] < 0.02
+    assert dark == sorted(dark)
+    assert dark[-1] > 0.1
+
+
+def test_a_smile_with_teeth_can_be_closed() -> None:
+    shut, still = renderer().render(CLOSED)[mouth_box()], renderer().still[mouth_box()]
+
+    def teeth(picture: np.ndarray) -> float:
+        """The share of pixels that are bright and no redder than grey."""
+        light, red, _ = cv2.split(cv2.cvtColor(picture, cv2.COLOR_BGR2LAB))
+        return float(((red < 133) & (light > 150)).mean())
+
+    assert teeth(still) > 0.05
+    assert teeth(shut) < teeth(still) / 8
+
+
+@pytest.mark.parametrize("name", ["open", "width", "protrusion", "jaw", "tuck", "tongue"])
+def test_every_parameter_is_drawn(name: str) -> None:
+    base = pose(open=9, jaw=7)
+    changed = base + pose(**{name: 4})
+    difference = np.abs(renderer().render(base).astype(int) - renderer().render(changed))
+    assert difference.max() > 20
+
+
+def test_nothing_but_mouth_and_jaw_moves() -> None:
+    left, top, right, bottom = renderer().region
+    for motion in (CLOSED, OPEN, pose(open=20, jaw=16, width=10), pose(protrusion=12, width=-14)):
+        frame = renderer().render(motion).copy()
+        frame[top:bottom, left:right] = renderer().still[top:bottom, left:right]
+        assert np.array_equal(frame, renderer().still)
+    points = frame_portrait(photo(), landmarks()).points
+    assert points[[33, 263, 159, 386], 1].max() < top  # the eyes
+    assert (right - left) * (bottom - top) < 0.1 * WIDTH * HEIGHT
+
+
+def test_the_moving_region_joins_the_still_without_a_seam() -> None:
+    left, top, right, bottom = renderer().region
+    for motion in (OPEN, pose(open=20, jaw=16, width=10), pose(protrusion=12, width=-14, jaw=10)):
+        frame, still = renderer().render(motion).astype(int), renderer().still
+        inside = (slice(top, bottom), slice(left, right))
+        change = np.abs(frame[inside] - still[inside]).max(axis=2)
+        assert max(change[0].max(), change[-1].max(), change[:, 0].max(), change[:, -1].max()) <= 6
+
+
+def test_the_same_motion_gives_the_same_pixels() -> None:
+    first = renderer().render(OPEN).copy()
+    renderer().render(pose(open=3, width=-8, protrusion=7))
+    renderer().render(CLOSED)
+    assert np.array_equal(renderer().render(OPEN), first)
+
+
+def test_a_small_motion_changes_little() -> None:
+    once = renderer().render(pose(open=5, jaw=4)).astype(int)
+    again = renderer().render(pose(open=5.05, jaw=4.04)).astype(int)
+    assert np.abs(once - again).mean() < 0.05
+    assert np.abs(once - again).max() < 40
+
+
+def test_a_frame_stays_valid_while_the_next_is_drawn() -> None:
+    frame = renderer().render(OPEN)
+    kept = frame.copy()
+    renderer().render(CLOSED)
+    assert np.array_equal(frame, kept)
+
+
+@pytest.mark.parametrize("motion", [np.zeros(5, np.float32), np.full(6, np.nan, np.float32)])
+def test_an_impossible_motion_is_refused(motion: np.ndarray) -> None:
+    with pytest.raises(ValueError, match="six finite numbers"):
+        renderer().render(motion)
+
+
+def test_closed_lips_are_opened_and_get_teeth_and_depth() -> None:
+    shut = renderer().render(CLOSED)[:, 420:1500].copy()
+    speaking = PortraitRenderer(shut, finder().landmarks(shut))
+    frame = speaking.render(OPEN)
+    left, top, right, bottom = speaking.region
+    mouth = frame[top:bottom, (left * 3 + right) // 4 : (left + right * 3) // 4]
+    spread = mouth.max(axis=2).astype(int) - mouth.min(axis=2)
+    teeth = (spread < 60) & (mouth.min(axis=2) > 120)
+    assert (mouth.max(axis=2) < 60).sum() > 2000
+    assert teeth.sum() > 300
+
+
+def test_a_tilted_face_moves_along_its_own_axis() -> None:
+    turn = cv2.getRotationMatrix2D((222, 120), 25, 1.0)
+    turned = np.asarray(cv2.warpAffine(photo(), turn, (512, 512), borderMode=cv2.BORDER_REFLECT), np.uint8)
+    speaking = PortraitRenderer(turned, finder().landmarks(turned))
+    dark = speaking.render(OPEN).max(axis=2) < 60
+    dark &= speaking.still.max(axis=2) >= 60
+    rows, columns = np.nonzero(dark)
+    assert len(rows) > 2000
+    slope = np.polyfit(columns, rows, 1)[0]
+    assert np.degrees(np.arctan(slope)) == pytest.approx(-22, abs=8)  # the photo's own head leans by 3 degrees
+
+
+def test_a_black_and_white_photo_stays_without_colour() -> None:
+    grey = cv2.cvtColor(cv2.cvtColor(photo(), cv2.COLOR_BGR2GRAY), cv2.COLOR_GRAY2BGR)
+    speaking = PortraitRenderer(np.asarray(grey, np.uint8), landmarks())
+    for motion in (OPEN, pose(open=6, protrusion=7, width=-8, tongue=6)):
+        frame = speaking.render(motion)
+        assert int((frame.max(axis=2).astype(int) - frame.min(axis=2)).max()) <= 6
+
+
+def test_a_narrow_photo_is_extended_by_a_blur() -> None:
+    framed = frame_portrait(photo()[:, 150:300], landmarks() - (150, 0, 0))
+    assert framed.canvas.shape == (1080, 1920, 3)
+    edge = framed.canvas[:, :200].astype(float)
+    assert np.abs(np.diff(edge, axis=1)).max() <= 3
+    middle = framed.canvas[:, 860:1060].astype(float)
+    assert np.abs(np.diff(middle, axis=1)).max() > 20
+
+
+def test_the_landmarks_follow_the_framing() -> None:
+    framed = frame_portrait(photo(), landmarks())
+    for index in (1, 33, 152, 291):
+        x, y = landmarks()[index, :2]
+        to_x, to_y = framed.points[index, :2]
+        small = cv2.getRectSubPix(photo(), (9, 9), (float(x), float(y))).astype(float)
+        size = round(9 * framed.zoom)
+        large = cv2.getRectSubPix(framed.canvas, (size, size), (float(to_x), float(to_y)))
+        back = cv2.resize(large, (9, 9), interpolation=cv2.INTER_AREA).astype(float)
+        assert np.abs(back - small).mean() < 12
+
+
+def test_a_large_photo_is_shrunk_to_the_canvas() -> None:
+    large = np.asarray(cv2.resize(photo(), (4096, 4096), interpolation=cv2.INTER_CUBIC), np.uint8)
+    scaled = (landmarks() * 8 + np.array((3.5, 3.5, 0))).astype(np.float32)
+    framed, expected = frame_portrait(large, scaled), frame_portrait(photo(), landmarks())
+    assert framed.zoom < 1
+    assert np.abs(framed.points - expected.points).max() < 1
+    assert np.abs(framed.canvas.astype(int) - expected.canvas).mean() < 3
