@@ -1,0 +1,92 @@
+"""Frames on this machine: one full device agent, and many simulated ones in one process."""
+
+import shutil
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from standalone.processes import HOST
+from standalone.service import Service
+from standalone.stack import ROOT, Stack
+from standalone.supervisor import Supervisor
+
+AGENT = "living-room"
+"""Prefix of the full agent's id; the only frame of its batch, so its id is ``living-room-0001``."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Simulated frames with one locale."""
+
+    prefix: str
+    count: int
+    locale: str
+
+
+@dataclass(frozen=True)
+class People:
+    """How fast the simulated people's days pass, and how long ago their first day was."""
+
+    day_seconds: float = 12.0
+    start_days_ago: float = 14.0
+    seed: int = 1
+
+
+async def enrol_simulated(stack: Stack, supervisor: Supervisor, batches: list[Batch]) -> Path:
+    """Enrol simulated frames; the folder with one folder for each."""
+    out = stack.var / "frames"
+    for batch in batches:
+        what = ("--prefix", batch.prefix, "--count", str(batch.count), "--locale", batch.locale)
+        await stack.manage(supervisor, "enrol_frames", *what, "--simulated", "--out", str(out))
+    return out
+
+
+async def enrol_agent(stack: Stack, supervisor: Supervisor, locale: str) -> Path:
+    """Enrol the full agent's frame; its folder, in which ``identity/`` is complete and ``trust/`` is not yet."""
+    fresh = stack.var / "agent-enrolment"
+    await stack.manage(
+        supervisor, "enrol_frames", "--prefix", AGENT, "--count", "1", "--locale", locale, "--out", str(fresh)
+    )
+    folder = stack.var / "agent"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    shutil.copytree(fresh / f"{AGENT}-0001", folder / "identity", dirs_exist_ok=True)
+    return folder
+
+
+def copy_anchors(offline: Path, trust: Path) -> None:
+    """What a factory does: give frames the first root documents of both chains."""
+    trust.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for name in ("root", "director-root"):
+        shutil.copyfile(offline / "metadata" / f"1.{name}.json", trust / f"{name}.json")
+
+
+def agent_service(stack: Stack, folder: Path, media: list[Path], page_port: int) -> Service:
+    """The full device agent. From and into the folders ``media`` the household's page may play."""
+    return Service(
+        "agent",
+        (sys.executable, "-m", "device_agent", "run"),
+        env={
+            "FRAMEFLEET_AGENT_DIR": str(folder),
+            "MQTT_URL": stack.broker.url,
+            "FRAMEFLEET_AGENT_PAGE": f"{HOST}:{page_port}",
+            "FRAMEFLEET_AGENT_MEDIA": ":".join(map(str, media)),
+            "PYTHONUNBUFFERED": "1",
+            "PYTHONPATH": str(ROOT),
+        },
+        cwd=ROOT,
+    )
+
+
+def simulator_service(stack: Stack, frames: Path, trust: Path, factory: Path, people: People) -> Service:
+    """All simulated frames, born with the release in ``factory`` (a release package)."""
+    return Service(
+        "simulator",
+        (
+            *(sys.executable, "-m", "simulator", "run", "--frames", str(frames), "--trust", str(trust)),
+            *("--mqtt", stack.broker.url, "--factory", str(factory)),
+            *("--day-seconds", str(people.day_seconds), "--start-days-ago", str(people.start_days_ago)),
+            *("--seed", str(people.seed)),
+        ),
+        env={"PYTHONUNBUFFERED": "1", "PYTHONPATH": str(ROOT)},
+        cwd=ROOT,
+    )

@@ -1,0 +1,183 @@
+"""The whole backend on one machine: which services there are, in which order, and what has to be made before them.
+
+PostgreSQL, migrations and certificates, broker, web server, bridge, Celery with beat. Everything listens on 127.0.0.1,
+on free ports, and keeps its state below one folder. Frames are added by whoever wants some.
+"""
+
+import json
+import os
+import secrets
+import signal
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from standalone import broker as broker_module
+from standalone import postgres as postgres_module
+from standalone.broker import Broker
+from standalone.postgres import Postgres
+from standalone.processes import HOST, free_port
+from standalone.service import Service
+from standalone.supervisor import Supervisor
+
+ROOT = Path(__file__).resolve().parent.parent
+PYTHON = sys.executable
+USER = "ops"
+TOKEN_NAME = "standalone"  # noqa: S105  the name of a token
+
+
+@dataclass(frozen=True)
+class Stack:
+    """One backend below ``var``. ``password`` is the console's, for the user ``ops``."""
+
+    var: Path
+    postgres: Postgres
+    broker: Broker
+    web_port: int
+    secret_key: str
+    password: str
+    extra_env: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def below(cls, var: Path, extra_env: Mapping[str, str] | None = None) -> "Stack":
+        """The stack whose state is below ``var``; secrets are made at the first start and kept."""
+        var = var.resolve()
+        var.mkdir(parents=True, exist_ok=True)
+        made = _secrets(var / "secrets.json")
+        return cls(
+            var=var,
+            postgres=Postgres(var / "postgres", log=var / "log" / "postgres.log"),
+            broker=Broker(var / "broker" / "nats.conf", log=var / "log" / "broker.log"),
+            web_port=free_port(),
+            secret_key=made["secret_key"],
+            password=made["password"],
+            extra_env=dict(extra_env or {}),
+        )
+
+    @property
+    def server_var(self) -> Path:
+        """Where the backend keeps artifacts, online keys and the fleet CA."""
+        return self.var / "server"
+
+    @property
+    def url(self) -> str:
+        """The console's address."""
+        return f"http://{HOST}:{self.web_port}"
+
+    @property
+    def users_file(self) -> Path:
+        """The broker's users, written by ``manage.py broker_users``."""
+        return self.var / "broker" / "users.conf"
+
+    def environment(self) -> dict[str, str]:
+        """What the backend's processes find in their environment beside ours."""
+        bridge = self.server_var / "tls" / "bridge"
+        return {
+            "FRAMEFLEET_VAR": str(self.server_var),
+            "FRAMEFLEET_SECRET_KEY": self.secret_key,
+            "DATABASE_URL": self.postgres.url,
+            "MQTT_URL": self.broker.url,
+            "MQTT_CA": str(self.server_var / "ca" / "ca.pem"),
+            "MQTT_CERT": str(bridge / "cert.pem"),
+            "MQTT_KEY": str(bridge / "key.pem"),
+            "DJANGO_SUPERUSER_PASSWORD": self.password,
+            "PYTHONUNBUFFERED": "1",
+            "PYTHONPATH": str(ROOT),
+            **self.extra_env,
+        }
+
+    async def manage(self, supervisor: Supervisor, command: str, *arguments: str, timeout: float = 120) -> str:
+        """Run ``manage.py command``; what it printed."""
+        argv = [PYTHON, str(ROOT / "manage.py"), command, *arguments]
+        return await supervisor.run_once(f"manage-{command}", argv, env=self.environment(), cwd=ROOT, timeout=timeout)
+
+    async def start_database(self, supervisor: Supervisor) -> None:
+        """PostgreSQL, the tables, the certificates, the online keys and the user ``ops``."""
+        self.postgres.prepare()
+        await supervisor.start(
+            Service(
+                "postgres",
+                self.postgres.argv(),
+                ready=self.postgres.is_ready,
+                before=self.postgres.prepare,
+                stop_signal=postgres_module.STOP_SIGNAL,
+                drop=self.postgres.drop,
+                grace=20,
+            )
+        )
+        self.postgres.create_database()
+        await self.manage(supervisor, "migrate", "--verbosity", "0")
+        await self.manage(supervisor, "fleet_ca")
+        await self.manage(supervisor, "online_keys")
+        await self._ensure_operator(supervisor)
+
+    async def _ensure_operator(self, supervisor: Supervisor) -> None:
+        made = self.var / "operator-made"
+        if not made.exists():
+            who = ("--noinput", "--username", USER, "--email", f"{USER}@localhost")
+            await self.manage(supervisor, "createsuperuser", *who)
+            made.touch()
+
+    async def start_services(self, supervisor: Supervisor) -> None:
+        """Broker, web server, bridge, Celery. The frames that are enrolled by now may connect."""
+        await self.write_broker_users(supervisor)
+        tls = self.server_var / "tls" / "server"
+        self.broker.configure(
+            store_dir=self.var / "broker" / "store",
+            ca=self.server_var / "ca" / "ca.pem",
+            cert=tls / "cert.pem",
+            key=tls / "key.pem",
+            users_file=self.users_file,
+        )
+        environment = self.environment()
+        await supervisor.start(
+            Service(
+                "broker",
+                self.broker.argv(),
+                ready=self.broker.port,
+                stop_signal=broker_module.STOP_SIGNAL,
+                grace=20,
+            )
+        )
+        uvicorn = ("-m", "uvicorn", "config.asgi:application", "--host", HOST, "--port", str(self.web_port))
+        quiet = ("--no-access-log", "--no-server-header", "--timeout-graceful-shutdown", "3")
+        await supervisor.start(
+            Service("web", (PYTHON, *uvicorn, *quiet), env=environment, cwd=ROOT, ready=self.web_port)
+        )
+        await supervisor.start(
+            Service("bridge", (PYTHON, str(ROOT / "manage.py"), "bridge"), env=environment, cwd=ROOT)
+        )
+        worker = ("-m", "celery", "-A", "config.celery:app", "worker", "--beat", "--concurrency", "1")
+        alone = ("--without-gossip", "--without-mingle", "--without-heartbeat", "--loglevel", "INFO")
+        await supervisor.start(
+            Service(
+                "celery",
+                (PYTHON, *worker, *alone),
+                env=environment,
+                cwd=ROOT,
+                stop_signal=signal.SIGTERM,
+            )
+        )
+
+    async def write_broker_users(self, supervisor: Supervisor) -> None:
+        """Let exactly the enrolled frames in; a running broker reads it at SIGHUP."""
+        self.users_file.parent.mkdir(parents=True, exist_ok=True)
+        await self.manage(supervisor, "broker_users", "--out", str(self.users_file))
+
+    async def api_token(self, supervisor: Supervisor) -> str:
+        """A fresh API token of the user ``ops``."""
+        return (await self.manage(supervisor, "create_api_token", "--user", USER, "--name", TOKEN_NAME)).strip()
+
+
+def _secrets(path: Path) -> dict[str, str]:
+    """Django's secret and the console's password, made once."""
+    try:
+        return dict(json.loads(path.read_text()))
+    except FileNotFoundError:
+        pass
+    made = {"secret_key": secrets.token_urlsafe(48), "password": secrets.token_urlsafe(9)}
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        json.dump(made, file)
+    return made
