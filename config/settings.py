@@ -78,7 +78,6 @@ TEMPLATES = [
 # --- files ------------------------------------------------------------------------------------------------------------
 
 STATIC_URL = "static/"
-STATIC_ROOT = FRAMEFLEET_VAR / "static"
 WHITENOISE_USE_FINDERS = True  # no collectstatic step: the packages' own static folders are served as they are
 STORAGES: dict[str, Any] = {
     "default": {

@@ -105,17 +105,11 @@ def newest_health(limit: int = 20) -> list[HealthEvent]:
 def day_sums(days: int = 30) -> list[DaySums]:
     """The newest ``days`` days that have telemetry, oldest first; simulated people's days are on their own clock."""
     rows = (
-        FrameDay.objects.values("day")
-        .annotate(
-            playbacks_=Sum("playbacks"),
-            completed_=Sum("completed"),
-            complaints_=Sum("complaints"),
-            power_sum_w_=Sum("power_sum_w"),
-            power_samples_=Sum("power_samples"),
-        )
+        FrameDay.objects.values_list("day")
+        .annotate(Sum("playbacks"), Sum("completed"), Sum("complaints"), Sum("power_sum_w"), Sum("power_samples"))
         .order_by("-day")[:days]
     )
-    return [DaySums(**{name.removesuffix("_"): value for name, value in row.items()}) for row in reversed(rows)]
+    return [DaySums(*row) for row in reversed(rows)]
 
 
 def overview(now: datetime | None = None) -> Overview:

@@ -1,0 +1,130 @@
+"""The users file as the real broker reads it: each may do its own and nothing else."""
+
+import ssl
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import paho.mqtt.client as mqtt
+import pytest
+from paho.mqtt.enums import CallbackAPIVersion
+
+from fleet.broker_users import broker_users
+from protocol.topics import chunk_topic, frame_topic
+from tests.services import BrokerHandle, mqtt_broker
+
+FRAME, OTHER = "frame-1", "frame-2"
+CHUNK = chunk_topic("a" * 64)
+
+
+class Client:
+    """A client with the certificate of ``identity``."""
+
+    def __init__(self, broker: BrokerHandle, identity: str) -> None:
+        self.heard: list[tuple[str, bytes]] = []
+        self._granted: dict[int, int] = {}
+        self._changed = threading.Condition()
+        self._online = threading.Event()
+        self._client = mqtt.Client(CallbackAPIVersion.VERSION2, protocol=mqtt.MQTTv311)
+        self._client.on_connect = lambda *_: self._online.set()
+        self._client.on_subscribe = self._on_subscribe
+        self._client.on_message = self._on_message
+        cert, key = broker.client(identity)
+        self._client.tls_set(str(broker.ca), str(cert), str(key), cert_reqs=ssl.CERT_REQUIRED)
+        self._client.connect(broker.host, broker.port)
+        self._client.loop_start()
+        assert self._online.wait(10)
+
+    def _on_subscribe(self, client: object, userdata: object, mid: int, codes: list, properties: object) -> None:  # type: ignore[type-arg]
+        with self._changed:
+            self._granted[mid] = codes[0].value
+            self._changed.notify_all()
+
+    def _on_message(self, client: object, userdata: object, message: mqtt.MQTTMessage) -> None:
+        with self._changed:
+            self.heard.append((message.topic, bytes(message.payload)))
+            self._changed.notify_all()
+
+    def subscribe(self, topic: str, qos: int = 0) -> bool:
+        """Whether the broker grants it."""
+        _, mid = self._client.subscribe(topic, qos)
+        with self._changed:
+            assert self._changed.wait_for(lambda: mid in self._granted, 10)
+            return self._granted[mid or 0] < 0x80
+
+    def publish(self, topic: str, payload: bytes, *, retain: bool = False) -> None:
+        self._client.publish(topic, payload, qos=1, retain=retain).wait_for_publish(10)
+
+    def hears(self, topic: str, payload: bytes) -> bool:
+        with self._changed:
+            return self._changed.wait_for(lambda: (topic, payload) in self.heard, 10)
+
+    def stop(self) -> None:
+        self._client.disconnect()
+        self._client.loop_stop()
+
+
+@pytest.fixture(scope="module")
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BrokerHandle]:
+    with mqtt_broker(tmp_path_factory.mktemp("broker"), users_text=broker_users([FRAME, OTHER])) as running:
+        yield running
+
+
+@pytest.fixture
+def bridge(broker: BrokerHandle) -> Iterator[Client]:
+    client = Client(broker, "bridge")
+    yield client
+    client.stop()
+
+
+@pytest.fixture
+def frame(broker: BrokerHandle) -> Iterator[Client]:
+    client = Client(broker, FRAME)
+    yield client
+    client.stop()
+
+
+def test_a_frame_may_read_the_repository_and_its_own_topics(frame: Client) -> None:
+    for topic in (CHUNK, "repo/head", frame_topic(FRAME, "desired"), frame_topic(FRAME, "ack")):
+        assert frame.subscribe(topic), topic
+
+
+def test_a_frame_may_not_listen_to_others_or_to_the_fleet(frame: Client) -> None:
+    for topic in (
+        frame_topic(OTHER, "desired"),
+        frame_topic(OTHER, "ack"),
+        frame_topic(FRAME, "events"),
+        "frames/#",
+        "#",
+    ):
+        assert not frame.subscribe(topic), topic
+
+
+def test_the_bridge_hears_every_frame_and_only_what_a_frame_may_say(bridge: Client, frame: Client) -> None:
+    for kind in ("hello", "reported", "events"):
+        assert bridge.subscribe(f"frames/+/+/{kind}", 1)
+    frame.publish(frame_topic(OTHER, "events"), b"forged")
+    frame.publish(frame_topic(FRAME, "events"), b"own")
+    assert bridge.hears(frame_topic(FRAME, "events"), b"own")
+    assert b"forged" not in [payload for _, payload in bridge.heard]
+
+
+def test_frames_hear_the_bridge_and_cannot_speak_for_it(bridge: Client, frame: Client) -> None:
+    frame.publish("repo/head", b"forged", retain=True)
+    frame.publish(frame_topic(OTHER, "desired"), b"forged", retain=True)
+    bridge.publish(CHUNK, b"chunk", retain=True)
+    bridge.publish(frame_topic(FRAME, "desired"), b"desired", retain=True)
+    assert frame.subscribe(CHUNK)
+    assert frame.subscribe(frame_topic(FRAME, "desired"))
+    assert frame.subscribe("repo/head")
+    assert frame.hears(CHUNK, b"chunk")
+    assert frame.hears(frame_topic(FRAME, "desired"), b"desired")
+    bridge.publish("repo/head", b"head")
+    assert frame.hears("repo/head", b"head")
+    assert b"forged" not in [payload for _, payload in frame.heard]
+
+
+def test_the_file_names_each_frame_once_and_refuses_what_is_none(tmp_path: Path) -> None:
+    assert broker_users(["a", "a"]).count('"user": "a"') == 1
+    with pytest.raises(ValueError, match="is no frame id"):
+        broker_users(["a.>"])

@@ -1,0 +1,54 @@
+"""API tokens: shown once, kept as hashes, worthless once expired."""
+
+from datetime import timedelta
+from io import StringIO
+
+import pytest
+from django.contrib.auth.models import User
+from django.core.management import CommandError, call_command
+from django.utils import timezone
+
+from fleet.models import ApiToken
+from fleet.services.tokens import create_token, find_token
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def alice() -> User:
+    return User.objects.create_user("alice")
+
+
+def test_a_token_finds_its_user_and_is_not_stored(alice: User) -> None:
+    token = create_token(alice, "laptop")
+    found = find_token(token)
+    assert found is not None
+    assert found.user == alice
+    stored = ApiToken.objects.values().get()
+    assert token not in str(stored)
+    assert stored["last_used_at"] is not None
+
+
+def test_a_new_token_of_the_same_name_replaces_the_old_one(alice: User) -> None:
+    old = create_token(alice, "laptop")
+    new = create_token(alice, "laptop")
+    assert find_token(old) is None
+    assert find_token(new) is not None
+
+
+def test_expired_tokens_and_those_of_inactive_users_open_nothing(alice: User) -> None:
+    expired = create_token(alice, "old", timezone.now() - timedelta(seconds=1))
+    live = create_token(alice, "new", timezone.now() + timedelta(days=1))
+    assert find_token(expired) is None
+    assert find_token("guess") is None
+    alice.is_active = False
+    alice.save()
+    assert find_token(live) is None
+
+
+def test_the_command_prints_a_token_that_works(alice: User) -> None:
+    out = StringIO()
+    call_command("create_api_token", user="alice", name="ci", stdout=out)
+    assert find_token(out.getvalue().strip()) is not None
+    with pytest.raises(CommandError, match="There is no user 'bob'"):
+        call_command("create_api_token", user="bob", name="ci")
