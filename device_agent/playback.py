@@ -18,6 +18,7 @@ import numpy.typing as npt
 from device_agent import adapters
 from device_agent.adapters import AdapterError
 from device_agent.bundle import Bundle, BundleError
+from device_agent.pipeline.eyes import blink_at
 from device_agent.pipeline.face import FaceFinder, NoFace
 from device_agent.pipeline.framing import HEIGHT, WIDTH
 from device_agent.pipeline.motion import MotionStream
@@ -76,7 +77,7 @@ def render_playback(
     first_frame = started
     with VideoWriter(out_path, WIDTH, HEIGHT, voice.sound, voice.rate) as writer:
         for motion in motions:
-            frame = renderer.render(motion)
+            frame = renderer.render(motion, blink_at(writer.frames))
             if writer.frames == 0:
                 first_frame = time.perf_counter()
             writer.write(frame)

@@ -91,11 +91,11 @@ class Mouth:
         """`blur_mm`: how far the photo smears an edge; where teeth show, lips are cut that much inside their edge."""
         local = placement.to_mouth(points)
         self._blur = np.float32(blur_mm)
-        self._upper_outer = _contour(local, _UPPER_OUTER)
-        self._upper_inner = _contour(local, _UPPER_INNER)
-        self._lower_inner = _contour(local, _LOWER_INNER)
-        self._lower_outer = _contour(local, _LOWER_OUTER)
-        self._chin = _contour(local, _CHIN_LINE, smooth=6.0)
+        self._upper_outer = Curve(local, _UPPER_OUTER)
+        self._upper_inner = Curve(local, _UPPER_INNER)
+        self._lower_inner = Curve(local, _LOWER_INNER)
+        self._lower_outer = Curve(local, _LOWER_OUTER)
+        self._chin = Curve(local, _CHIN_LINE, smooth=6.0)
         self.left = float(local[_UPPER_INNER[0], 0])
         self.right = float(local[_UPPER_INNER[-1], 0])
         self.top = float(local[_NOSE_BASE, 1])
@@ -105,7 +105,7 @@ class Mouth:
 
     def close(self, x: Line, y: Line) -> None:
         """The photo's lips touch along this line (mm): both inner edges lie on it, whatever the landmarks say."""
-        self._upper_inner = self._lower_inner = _contour(np.column_stack([x, y]), tuple(range(len(x))))
+        self._upper_inner = self._lower_inner = Curve(np.column_stack([x, y]), tuple(range(len(x))))
         self.photo_gap = 0.0
 
     def at(self, x: Line) -> Contours:
@@ -201,7 +201,7 @@ def place_mouth(points: Points) -> Placement:
     return Placement(float(middle[0]), float(middle[1]), width / MOUTH_MM, math.atan2(eyes[1], eyes[0]))
 
 
-class _contour:  # noqa: N801  (used as a function)
+class Curve:
     """A line through landmarks, sampled finely once and read by columns; level beyond its ends."""
 
     _STEP: Final = 0.25

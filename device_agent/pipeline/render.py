@@ -3,7 +3,7 @@
 All that depends on the photo alone is done once. Per frame, contours are moved on a coarse grid in the mouth's own
 frame, the resulting displacement is enlarged to the canvas, and skin is sampled straight from the still picture: the
 upper sheet down to the inner upper lip, the lower sheet from the inner lower lip on, the painted interior between them.
-Outside one rectangle around mouth and chin no pixel is ever written again.
+Outside one rectangle around mouth and chin, and two around the eyes, no pixel is ever written again.
 """
 
 import math
@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from device_agent.pipeline.eyes import Eyes
 from device_agent.pipeline.face import Image, Points
 from device_agent.pipeline.framing import HEIGHT, WIDTH, frame_portrait
 from device_agent.pipeline.interior import Edges, Interior, Plane
@@ -64,6 +65,7 @@ class PortraitRenderer:
         )
         self._sideways = _sideways_weight(self._grid_y, self._mouth.top, self._mouth.bottom)
         self._inland = _fade_to_border(len(self._grid_y), len(self._grid_x))
+        self._eyes = Eyes(self._still, framed.points, self._placement, self._soft)
         self._buffers = [self._still.copy() for _ in range(_BUFFERS)]
         self._next = 0
 
@@ -72,8 +74,8 @@ class PortraitRenderer:
         """The composed photo before anything moves, (1080, 1920, 3) uint8 BGR. Do not write to it."""
         return self._still
 
-    def render(self, motion: npt.NDArray[np.float32]) -> Image:
-        """Draw one motion (6 values in mm) and return (1080, 1920, 3) uint8 BGR.
+    def render(self, motion: npt.NDArray[np.float32], lids_down: float = 0.0) -> Image:
+        """Draw one motion (6 values in mm) and return (1080, 1920, 3) uint8 BGR. `lids_down`: 1 closes the eyes.
 
         The array belongs to the renderer and is drawn over by the second call after this one.
         """
@@ -90,6 +92,8 @@ class PortraitRenderer:
         out[:strip_top] = upper[:strip_top]
         out[strip_bottom:] = lower[strip_bottom - strip_top :]
         out[strip_top:strip_bottom] = self._join(upper[strip_top:], lower[: strip_bottom - strip_top], moved, motion)
+        # Last, because the rectangle around a tilted mouth can reach over an eye, where the mouth moves nothing.
+        self._eyes.draw(frame, lids_down)
         return frame
 
     def _sheet(self, moved: MovedMouth, pull_y: Plane, first: int, last: int) -> Image:

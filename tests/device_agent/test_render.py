@@ -2,8 +2,10 @@ import cv2
 import numpy as np
 import pytest
 
+from device_agent.pipeline.eyes import blink_at
+from device_agent.pipeline.face import Points
 from device_agent.pipeline.framing import HEIGHT, WIDTH, frame_portrait
-from device_agent.pipeline.render import PortraitRenderer
+from device_agent.pipeline.render import FPS, PortraitRenderer
 from tests.device_agent.portrait import CLOSED, finder, landmarks, photo, pose, renderer
 
 OPEN = pose(open=13, jaw=11, width=2)
@@ -130,6 +132,57 @@ def test_a_black_and_white_photo_stays_without_colour() -> None:
     for motion in (OPEN, pose(open=6, protrusion=7, width=-8, tongue=6)):
         frame = speaking.render(motion)
         assert int((frame.max(axis=2).astype(int) - frame.min(axis=2)).max()) <= 6
+
+
+def eye_boxes(points: Points) -> list[tuple[slice, slice]]:
+    boxes = []
+    for corners in ((33, 133, 159, 145), (362, 263, 386, 374)):
+        left, top = points[list(corners), :2].min(axis=0).astype(int)
+        right, bottom = points[list(corners), :2].max(axis=0).astype(int)
+        boxes.append((slice(top, bottom), slice(left, right)))
+    return boxes
+
+
+def test_a_blink_closes_both_eyes_and_touches_nothing_else() -> None:
+    open_eyes = renderer().render(CLOSED).copy()
+    shut_eyes = renderer().render(CLOSED, lids_down=1.0).copy()
+    points = frame_portrait(photo(), landmarks()).points
+    for box in eye_boxes(points):
+        before, after = (cv2.cvtColor(frame[box], cv2.COLOR_BGR2GRAY).astype(int) for frame in (open_eyes, shut_eyes))
+        centre = (
+            slice(before.shape[0] // 4, -before.shape[0] // 4),
+            slice(before.shape[1] // 4, -before.shape[1] // 4),
+        )
+        assert after[centre].std() < before[centre].std() / 1.5, "the iris still shows"
+        around = (slice(box[0].start - 60, box[0].stop + 20), slice(box[1].start - 20, box[1].stop + 20))
+        shut_eyes[around] = open_eyes[around]
+    assert np.array_equal(open_eyes, shut_eyes)
+    assert np.array_equal(renderer().render(CLOSED), open_eyes)
+
+
+def test_a_tilted_face_blinks_with_whole_lids() -> None:
+    turn = cv2.getRotationMatrix2D((222, 120), 40, 1.0)
+    turned = np.asarray(cv2.warpAffine(photo(), turn, (512, 512), borderMode=cv2.BORDER_REFLECT), np.uint8)
+    points = finder().landmarks(turned)
+    speaking = PortraitRenderer(turned, points)
+    shut = speaking.render(OPEN, lids_down=1.0).copy()
+    for box in eye_boxes(frame_portrait(turned, points).points):
+        assert np.abs(shut[box].astype(int) - speaking.render(OPEN)[box]).max() > 60
+
+
+def test_eyes_that_are_closed_already_stay_closed() -> None:
+    asleep = renderer().render(CLOSED, lids_down=1.0)[:, 420:1500].copy()
+    dreaming = PortraitRenderer(asleep, finder().landmarks(asleep))
+    assert np.array_equal(dreaming.render(CLOSED).copy(), dreaming.render(CLOSED, lids_down=1.0))
+
+
+def test_blinks_are_short_and_come_every_few_seconds() -> None:
+    lids = [blink_at(step) for step in range(60 * FPS)]
+    starts = [step for step in range(1, len(lids)) if lids[step] and not lids[step - 1]]
+    assert 10 <= len(starts) <= 25
+    assert max(lids) == 1.0
+    assert lids[0] == 0.0
+    assert sum(map(bool, lids)) / len(starts) / FPS < 0.25
 
 
 def test_a_narrow_photo_is_extended_by_a_blur() -> None:
