@@ -4,18 +4,18 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 
-from device_agent import compare, play
+from device_agent import compare, play, run, status
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one sub-command and return its exit status."""
     parser = argparse.ArgumentParser(prog="device-agent", description="What runs on each talking photo frame.")
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for module in (play, compare):
+    for module in (play, compare, run, status):
         module.add_parser(subparsers)
     arguments = parser.parse_args(argv)
-    run: Callable[[argparse.Namespace], int] = arguments.run
-    return run(arguments)
+    chosen: Callable[[argparse.Namespace], int] = arguments.run
+    return chosen(arguments)
 
 
 if __name__ == "__main__":

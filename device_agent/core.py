@@ -20,14 +20,14 @@ from device_agent.convergence import converge, failure_of
 from device_agent.installer.driver import Installer
 from device_agent.installer.machine import RESTING, Journal, Kept, Objected, RefusedRelease, Settled, Slot
 from device_agent.ports import FrameIdentity, Ports
-from device_agent.telemetry import refusal
+from device_agent.telemetry import health, refusal
 from device_agent.trust.director import require_current, verify_desired
 from protocol import topics
 from protocol.chunks import sha256_hex
 from protocol.codec import encode
 from protocol.errors import Reason, Refused
 from protocol.exchange import Command, Done, Exchange, Publish
-from protocol.messages import DesiredState, Failure, Hello, ReportedState
+from protocol.messages import DesiredState, Failure, HealthEvent, Hello, ReportedState
 from protocol.sequences import DEFAULT_RETRY, Perform, RetryPolicy, refresh
 from protocol.session import Session
 
@@ -149,6 +149,11 @@ class FrameCore:
         self._noted = True
         return self._drain()
 
+    def fault(self, kind: str, detail: str, now: float) -> list[Command]:
+        """Something went wrong around the core that ops should know: recorded as a HealthEvent."""
+        self._record(health(kind, detail, at=self._ports.now_ms(), release=self._release))
+        return self.wake_up(now)
+
     # --- desired state ------------------------------------------------------------------------------------------------
 
     def _offered(self, envelope: bytes) -> None:
@@ -263,7 +268,7 @@ class FrameCore:
             locale=self.identity.locale,
             desired_version=journal.desired_version,
             outbox_id=self._ports.outbox.outbox_id,
-            release=journal.playing.release if journal.playing else None,
+            release=self._release,
         )
 
     def reported(self) -> ReportedState:
@@ -277,7 +282,7 @@ class FrameCore:
             agent_version=self.identity.agent_version,
             state=journal.state,
             desired_version=journal.desired_version,
-            release=journal.playing.release if journal.playing else None,
+            release=self._release,
             slot=journal.active,
             target=journal.target,
             failure=journal.failure,
@@ -291,10 +296,19 @@ class FrameCore:
         self._report_at = self._now + REPORT_EVERY_S
 
     def _note(self, failure: Failure) -> None:
-        playing = self.journal.playing
-        release = playing.release if playing else None
-        self._ports.outbox.append(refusal(failure, at=self._ports.now_ms(), release=release))
+        self._record(refusal(failure, at=self._ports.now_ms(), release=self._release))
+
+    def _record(self, event: HealthEvent) -> None:
+        try:
+            self._ports.outbox.append(event)
+        except OSError as error:
+            log.error("The event %r could not be recorded: %s", event.kind, error)
         self._noted = True
+
+    @property
+    def _release(self) -> str | None:
+        playing = self.journal.playing
+        return playing.release if playing else None
 
     def _collect(self) -> None:
         gone = self._ports.store.collect(self.journal.files())

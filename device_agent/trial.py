@@ -52,7 +52,7 @@ def report_of(result: GoldenResult) -> TrialReport:
 
 
 class StoreTrial:
-    """The trial port over a FileStore. ``quiet`` (a lock) is held meanwhile, so that no film plays into the measurement."""
+    """The trial port over a FileStore. ``quiet``, a lock, is held meanwhile: no film plays into the measurement."""
 
     def __init__(
         self,

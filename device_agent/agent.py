@@ -1,0 +1,127 @@
+"""The agent itself: core, connection, player and page of one frame, put together."""
+
+import fcntl
+import logging
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from device_agent.config import AgentFolder, ConfigError, certified_identity, read_identity
+from device_agent.core import FrameCore
+from device_agent.description import LocalPage, describe, release_name
+from device_agent.files import replace_file
+from device_agent.identity import WrongIdentityCore, mismatch
+from device_agent.installer.machine import Slot
+from device_agent.journal import FileDocuments, FileJournal
+from device_agent.local_page import LocalPage as Page
+from device_agent.outbox import FileOutbox
+from device_agent.player import Player
+from device_agent.ports import FrameIdentity, Ports
+from device_agent.store import FileStore
+from device_agent.transport import Core, MqttDriver
+from device_agent.trial import StoreTrial
+from device_agent.trust.image import ImageTrust
+from protocol import topics
+from protocol.exchange import Command
+from protocol.messages import AnyEvent
+
+log = logging.getLogger(__name__)
+
+FLUSH_EVERY_S = 2.0
+"""A power cut takes at most the events of this long, none of which anybody has seen."""
+
+
+class Agent:
+    """Core, connection, player and page of one frame, put together."""
+
+    def __init__(self, folder: AgentFolder, url: str, media: list[Path], port: int) -> None:
+        identity = read_identity(folder)
+        certified = certified_identity(folder)
+        quiet = threading.Lock()
+        folder.media.mkdir(exist_ok=True)
+        self._folder = folder
+        self._store = FileStore(folder.path)
+        self._outbox = FileOutbox(folder.outbox)
+        ports = Ports(
+            journal=FileJournal(folder.journal),
+            documents=FileDocuments(folder.trust),
+            store=self._store,
+            outbox=self._outbox,
+            trial=StoreTrial(self._store, quiet),
+            trust=ImageTrust,
+        )
+        self._core = FrameCore(identity, ports)
+        self._identity = identity
+        self._wrong_identity = mismatch(identity.frame_id, certified) if certified != identity.frame_id else None
+        driven = self._driven(identity, certified)
+        self._driver = MqttDriver(driven, url, folder.tls, self._idle)
+        self._flush_at = 0.0
+        self._player = Player(folder.path, self._store, self._playing, self._record, quiet)
+        self._page = Page(self._player, self.status, media, port)
+
+    def run(self) -> None:
+        """Until SIGTERM or SIGINT."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: self._driver.stop())
+        page = LocalPage(port=self._page.port, pid=os.getpid())
+        replace_file(self._folder.page, msgspec.json.encode(page))
+        log.info("Frame %s; its page is %s", self._identity.frame_id, page.url)
+        try:
+            self._driver.run()
+        finally:
+            self._player.close()
+            self._page.close()
+            self._folder.page.unlink(missing_ok=True)
+            self._outbox.close()
+
+    def status(self) -> dict[str, Any]:
+        """For the page and ``device-agent status``."""
+        journal = self._core.journal
+        status = describe(self._identity, journal)
+        status["release_name"] = release_name(self._store, status["release"])
+        status |= {"running": True, "online": self._core.online, "wrong_identity": self._wrong_identity}
+        films = self._player.recent
+        status["last_playback"] = msgspec.to_builtins(films[0]) if films else None
+        return status
+
+    def _driven(self, identity: FrameIdentity, certified: str) -> Core:
+        if self._wrong_identity is None:
+            return self._core
+        log.error("%s", self._wrong_identity)
+        if not topics.is_frame_id(certified):
+            raise ConfigError(f"The certificate names {certified!r}, which is no frame: enrol the frame again.")
+        return WrongIdentityCore(identity.frame_id, certified, FileOutbox(self._folder.path / "outbox-wrong-identity"))
+
+    def _playing(self) -> Slot | None:
+        return self._core.playing
+
+    def _record(self, event: AnyEvent) -> None:
+        def happened(now: float) -> list[Command]:
+            self._outbox.append(event)
+            return self._core.wake_up(now) if self._wrong_identity is None else []
+
+        self._driver.submit(happened)
+
+    def _idle(self) -> None:
+        now = time.monotonic()
+        if now >= self._flush_at:
+            self._flush_at = now + FLUSH_EVERY_S
+            self._outbox.flush()
+
+
+@contextmanager
+def alone(folder: AgentFolder) -> Iterator[None]:
+    """One agent per folder. Raises ConfigError when there is one already."""
+    with (folder.path / "agent.lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ConfigError(f"An agent runs on {folder.path} already: stop it first.") from None
+        yield

@@ -1,0 +1,231 @@
+"""The agent's one connection: paho-mqtt carries bytes, a FrameCore decides.
+
+paho's thread only puts what happened into a bounded queue; one loop takes it from there, so the core is never entered
+twice at once. A Perform runs in a thread of its own and comes back through the same queue. MQTT 3.1.1, TLS with the
+frame's certificate, a random client id (someone else's valid certificate must not take over this session by its
+name), a clean session, and reconnects with capped backoff whose steps are drawn at random.
+"""
+
+import logging
+import queue
+import random
+import secrets
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+from urllib.parse import urlsplit
+
+import paho.mqtt.client as mqtt
+from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
+
+from protocol.exchange import Command, Done, Publish, Subscribe, Unsubscribe
+from protocol.sequences import Perform
+
+log = logging.getLogger(__name__)
+
+QUEUE = 256
+"""Happenings that wait for the loop; paho's thread waits when it is full, and TCP slows the broker down."""
+KEEPALIVE_S = 60
+IDLE_S = 0.5
+"""The loop looks up this often, so that stopping takes no longer."""
+
+
+class Core(Protocol):
+    """What is driven: a FrameCore, or anything with its methods."""
+
+    @property
+    def deadline(self) -> float | None: ...
+    def connected(self, now: float) -> list[Command]: ...
+    def disconnected(self) -> None: ...
+    def received(self, topic: str, payload: bytes, now: float) -> list[Command]: ...
+    def performed(self, work: Perform, outcome: Done[object], now: float) -> list[Command]: ...
+    def tick(self, now: float) -> list[Command]: ...
+    def fault(self, kind: str, detail: str, now: float) -> list[Command]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class TlsFiles:
+    """PEM files: the frame's certificate and key, and the authority that signed the broker's."""
+
+    ca: Path
+    cert: Path
+    key: Path
+
+    def context(self) -> ssl.SSLContext:
+        """A client context. Raises OSError (ssl.SSLError among them) when a file is missing or broken."""
+        context = ssl.create_default_context(cafile=str(self.ca))
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        context.load_cert_chain(self.cert, self.key)
+        return context
+
+
+def parse_url(url: str) -> tuple[str, int]:
+    """Host and port of ``mqtts://host:port``. Raises ValueError with one sentence."""
+    parts = urlsplit(url)
+    try:
+        port = parts.port or 8883
+    except ValueError:
+        port = 0
+    if parts.scheme != "mqtts" or not parts.hostname or not port:
+        raise ValueError(f"{url!r} is no broker's address: use mqtts://host:port.")
+    return parts.hostname, port
+
+
+Happening = Callable[[float], list[Command]]
+
+
+class MqttDriver:
+    """Runs one core over one connection until ``stop``. ``idle`` is called about twice a second in the same loop."""
+
+    def __init__(self, core: Core, url: str, tls: TlsFiles, idle: Callable[[], None] | None = None) -> None:
+        self._core = core
+        self._address = parse_url(url)
+        self._idle = idle
+        self._happenings: queue.Queue[Happening] = queue.Queue(QUEUE)
+        self._stopping = threading.Event()
+        self._subscribing: dict[int, str] = {}
+        self._faults: set[str] = set()
+        self._client = self._make_client(tls.context())
+
+    def run(self) -> None:
+        """Until ``stop``; whoever calls it is the loop."""
+        self._client.connect_async(*self._address, keepalive=KEEPALIVE_S)
+        self._client.loop_start()
+        try:
+            while not self._stopping.is_set():
+                self._turn()
+        finally:
+            self._stopping.set()
+            self._client.disconnect()
+            self._client.loop_stop()
+
+    def stop(self) -> None:
+        """End ``run``; from any thread, and from a signal handler."""
+        self._stopping.set()
+
+    def submit(self, happening: Happening) -> None:
+        """Have the loop call this with the time and carry out what it returns; from any thread. Waits while the queue
+        is full; dropped when the driver stops."""
+        while not self._stopping.is_set():
+            try:
+                self._happenings.put(happening, timeout=IDLE_S)
+            except queue.Full:
+                continue
+            return
+
+    # --- the loop -----------------------------------------------------------------------------------------------------
+
+    def _turn(self) -> None:
+        now = time.monotonic()
+        deadline = self._core.deadline
+        wait = IDLE_S if deadline is None else min(max(deadline - now, 0.0), IDLE_S)
+        try:
+            try:
+                happening = self._happenings.get(timeout=wait) if wait > 0 else self._happenings.get_nowait()
+            except queue.Empty:
+                if self._idle is not None:
+                    self._idle()
+                happening = self._core.tick
+            self._carry_out(happening(time.monotonic()))
+            if deadline is not None and time.monotonic() >= deadline:
+                self._carry_out(self._core.tick(time.monotonic()))
+        except Exception:
+            # A frame must go on playing and answering whatever went wrong here; the next happening is tried anew.
+            log.exception("Unexpected error in the agent's loop")
+            self._stopping.wait(IDLE_S)
+
+    def _carry_out(self, commands: list[Command]) -> None:
+        for command in commands:
+            match command:
+                case Subscribe(topic):
+                    code, mid = self._client.subscribe(topic, qos=0)
+                    if code == MQTTErrorCode.MQTT_ERR_SUCCESS and mid is not None:
+                        self._subscribing[mid] = topic
+                case Unsubscribe(topic):
+                    self._client.unsubscribe(topic)
+                case Publish(topic, payload):
+                    self._client.publish(topic, payload, qos=1)
+                case Perform():
+                    threading.Thread(target=self._perform, args=(command,), name="work", daemon=True).start()
+
+    def _perform(self, work: Perform) -> None:
+        outcome: Done[object]
+        try:
+            outcome = Done(value=work.work())
+        except Exception as error:
+            outcome = Done(error=error)
+        self.submit(lambda now: self._core.performed(work, outcome, now))
+
+    def _subscribed(self, mid: int, refused: bool, now: float) -> list[Command]:
+        topic = self._subscribing.pop(mid, None)
+        if not refused or topic is None:
+            return []
+        family = "/".join(topic.split("/")[:2])
+        log.error("The broker refuses the subscription to %s.", topic)
+        if family in self._faults:
+            return []
+        self._faults.add(family)
+        detail = f"The broker refuses this frame's subscription to {topic}: check its permissions and limits."
+        return self._core.fault("subscription_refused", detail, now)
+
+    def _lost(self) -> list[Command]:
+        self._subscribing.clear()
+        self._faults.clear()
+        self._core.disconnected()
+        return []
+
+    # --- paho's thread ------------------------------------------------------------------------------------------------
+
+    def _make_client(self, context: ssl.SSLContext) -> mqtt.Client:
+        client = mqtt.Client(
+            CallbackAPIVersion.VERSION2,
+            client_id=secrets.token_hex(16),
+            clean_session=True,
+            protocol=mqtt.MQTTv311,
+        )
+        client.tls_set_context(context)
+        client.max_queued_messages_set(QUEUE)
+        client.on_socket_open = _no_delay
+        client.on_connect = self._on_connect
+        client.on_connect_fail = lambda *_: log.info("No connection to %s:%d yet.", *self._address)
+        client.on_disconnect = self._on_disconnect
+        client.on_subscribe = self._on_subscribe
+        client.on_message = self._on_message
+        _draw_backoff(client)
+        return client
+
+    def _on_connect(self, client: mqtt.Client, _data: Any, _flags: Any, reason: Any, _properties: Any) -> None:
+        if reason.is_failure:
+            log.error("The broker refuses the connection: %s.", reason)
+            return
+        log.info("Connected to %s:%d.", *self._address)
+        _draw_backoff(client)
+        self.submit(self._core.connected)
+
+    def _on_disconnect(self, _client: mqtt.Client, _data: Any, _flags: Any, reason: Any, _properties: Any) -> None:
+        log.info("Disconnected: %s.", reason)
+        self.submit(lambda _: self._lost())
+
+    def _on_subscribe(self, _client: mqtt.Client, _data: Any, mid: int, reasons: Any, _properties: Any) -> None:
+        refused = any(reason.is_failure for reason in reasons)
+        self.submit(lambda now: self._subscribed(mid, refused, now))
+
+    def _on_message(self, _client: mqtt.Client, _data: Any, message: mqtt.MQTTMessage) -> None:
+        topic, payload = message.topic, bytes(message.payload)
+        self.submit(lambda now: self._core.received(topic, payload, now))
+
+
+def _no_delay(_client: mqtt.Client, _data: Any, connection: Any) -> None:
+    # Without it each chunk waits for the delayed acknowledgement of the one before: 44 ms.
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+
+def _draw_backoff(client: mqtt.Client) -> None:
+    """paho doubles its wait from the smallest to the largest; drawing both keeps frames from coming back together."""
+    smallest, largest = random.uniform(0.5, 2.0), random.uniform(30.0, 60.0)  # noqa: S311  jitter needs no secrecy
+    client.reconnect_delay_set(smallest, largest)  # type: ignore[arg-type]  # seconds; fractions work
