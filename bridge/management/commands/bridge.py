@@ -15,6 +15,7 @@ class Command(BaseCommand):
     """The MQTT side of the backend, in the foreground."""
 
     help = "Take in what frames send and publish what they should have, until SIGTERM or Ctrl-C."
+    requires_system_checks = ()  # the web server's business; this starts again and again, so it starts fast
 
     def add_arguments(self, parser: CommandParser) -> None:
         """The command line."""
