@@ -15,6 +15,7 @@ WIDTH: Final = 1920
 HEIGHT: Final = 1080
 _HALF: Final = WIDTH // 2
 _LABEL_HEIGHT: Final = 84
+_LABEL_LETTERS: Final = 60
 
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -81,11 +82,13 @@ def _half(frame: Image) -> Image:
 def _label_bar(left: str, right: str) -> np.ndarray:
     """(84, 1920, 1) float32 0..1: both texts, centred over their halves."""
     bar = np.zeros((_LABEL_HEIGHT, WIDTH), np.uint8)
-    for text, middle in ((left, _HALF // 2), (right, _HALF + _HALF // 2)):
-        # OpenCV's built-in font covers more than Latin only partly: unknown letters show as "?".
+    for label, middle in ((left, _HALF // 2), (right, _HALF + _HALF // 2)):
+        text = label[:_LABEL_LETTERS]
         (wide, high), _ = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, 1.3, 3)
+        scale = 1.3 * min(1.0, (_HALF - 80) / max(wide, 1))
+        (wide, high), _ = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, scale, 3)
         place = (middle - wide // 2, (_LABEL_HEIGHT + high) // 2)
-        cv2.putText(bar, text, place, cv2.FONT_HERSHEY_SIMPLEX, 1.3, 255, 3, cv2.LINE_AA)
+        cv2.putText(bar, text, place, cv2.FONT_HERSHEY_SIMPLEX, scale, 255, 3, cv2.LINE_AA)
     return bar[:, :, None].astype(np.float32) / 255
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 
@@ -69,7 +70,7 @@ def render_playback(
         if adapter is not None:
             source = adapter if isinstance(adapter, bytes) else Path(adapter)
             runtime.set_adapter(adapters.load(source, opened.sha256, opened.manifest.adapter))
-        landmarks = FaceFinder(opened.face_detector(), opened.face_mesh()).landmarks(photo)
+        landmarks = _face_finder(opened).landmarks(photo)
     renderer = PortraitRenderer(photo, landmarks)
     del photo
     stream = MotionStream(runtime)
@@ -90,6 +91,13 @@ def render_playback(
         frames=frames,
         peak_rss_mb=round(peak_rss_mb(), 1),
     )
+
+
+def _face_finder(bundle: Bundle) -> FaceFinder:
+    try:
+        return FaceFinder(bundle.face_detector(), bundle.face_mesh())
+    except cv2.error as error:
+        raise BundleError("The bundle's face models cannot be loaded; build the bundle again.") from error
 
 
 def peak_rss_mb() -> float:

@@ -27,6 +27,10 @@ _PRESENCE_THRESHOLD: Final = 0.5
 _CROP_MARGIN: Final = 1.5
 # A face of fewer pixels than this would be a blur on a 1080p screen.
 _MIN_FACE_PX: Final = 40
+# A photo is looked at in tiles down to this size, where a face that can be used would fill a third.
+_MIN_TILE_PX: Final = 120
+# A long panorama gives many tiles; more than these are not looked at.
+_MAX_TILES: Final = 200
 
 
 class NoFace(ValueError):  # a sentence for the household, hence no "Error"
@@ -94,12 +98,13 @@ class FaceFinder:
     def _largest(self, photo: Image) -> Detection | None:
         """Look at the whole photo first, then at ever smaller overlapping tiles for a face that is far away."""
         height, width = photo.shape[:2]
-        for division in (1, 2, 3):
+        longest, shortest = max(height, width), min(height, width)
+        sides = {longest, longest // 2, longest // 3, shortest, shortest // 2}
+        for side in sorted((side for side in sides if side >= min(_MIN_TILE_PX, longest)), reverse=True):
+            tiles = [(top, left) for top in _starts(height, side) for left in _starts(width, side)]
             found: list[Detection] = []
-            side = math.ceil(max(height, width) / division)
-            for top in _starts(height, side):
-                for left in _starts(width, side):
-                    found += self._detect(photo[top : top + side, left : left + side], left, top)
+            for top, left in tiles[:_MAX_TILES]:
+                found += self._detect(photo[top : top + side, left : left + side], left, top)
             if found:
                 return max(found, key=lambda each: each.width)
         return None

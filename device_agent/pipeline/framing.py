@@ -13,6 +13,7 @@ HEIGHT: Final = 1080
 
 # Hairline to chin, as a share of the canvas height: with hair and shoulders this fills the picture.
 _FACE_SHARE: Final = 0.42
+_LARGEST_FACE_SHARE: Final = 0.8
 # The middle of the face sits a little above the middle of the canvas.
 _FACE_HEIGHT: Final = 0.46
 # Beyond this, upscaling shows nothing but blur.
@@ -38,8 +39,10 @@ def frame_portrait(photo: Image, landmarks: Points) -> Framed:
     """Crop and enlarge `photo` around the face; where it does not reach, extend it by a blurred copy of itself."""
     height, width = photo.shape[:2]
     top, bottom = landmarks[_FOREHEAD], landmarks[_CHIN]
-    face = float(np.hypot(*(bottom[:2] - top[:2])))
-    zoom = min(_FACE_SHARE * HEIGHT / max(face, 1.0), _MAX_ZOOM)
+    face = max(1.0, float(np.hypot(*(bottom[:2] - top[:2]))))
+    # A close-up fills the height with the face rather than float in its own blur.
+    wanted = max(_FACE_SHARE * HEIGHT / face, min(HEIGHT / height, _LARGEST_FACE_SHARE * HEIGHT / face))
+    zoom = min(wanted, _MAX_ZOOM)
     centre = (landmarks[:, :2].min(axis=0) + landmarks[:, :2].max(axis=0)) / 2
     left = _offset((float(centre[0]) + 0.5) * zoom - 0.5, width * zoom, WIDTH, 0.5)
     up = _offset((float(centre[1]) + 0.5) * zoom - 0.5, height * zoom, HEIGHT, _FACE_HEIGHT)

@@ -9,12 +9,12 @@ from device_agent.pipeline.face import Image
 from device_agent.pipeline.mouth import Line, Mouth, Placement
 
 # Wider than this, FaceMesh is right whatever the colours say; narrower than that, the lips touch.
-_SURELY_PARTED_MM: Final = 5.0
+_SURELY_PARTED_MM: Final = 4.2
 _TOUCHING_MM: Final = 0.8
-# Teeth are brighter than lips, and less red; the dark behind parted lips is far darker.
+# Teeth are less red than lips, or without any colour brighter; the dark behind parted lips is far darker.
 _TEETH_BRIGHTER: Final = 1.1
 _TEETH_LESS_RED: Final = 5.0
-_CAVITY_DARKER: Final = 0.5
+_CAVITY_DARKER: Final = 0.6
 _COLOURLESS: Final = 3.0
 _SEARCH_MM: Final = 1.5
 
@@ -46,8 +46,10 @@ def _shows_inside(between: np.ndarray, lips: np.ndarray) -> bool:
     red, red_lips = float(np.median(between[:, 1])), float(np.median(lips[:, 1]))
     if bright < _CAVITY_DARKER * bright_lips:
         return True
-    colourless = float(np.abs(lips[:, 1:] - np.median(lips[:, 1:], axis=0)).mean()) < _COLOURLESS
-    return bright > _TEETH_BRIGHTER * bright_lips and (colourless or red < red_lips - _TEETH_LESS_RED)
+    if red < red_lips - _TEETH_LESS_RED:
+        return True
+    colourless = float(np.abs(lips[:, 1:] - 128).mean()) < _COLOURLESS
+    return colourless and bright > _TEETH_BRIGHTER * bright_lips
 
 
 def _darkest_line(canvas: Image, mouth: Mouth, placement: Placement, x: Line) -> Line:

@@ -21,8 +21,8 @@ MIN_SECONDS: Final = 0.04
 _MIN_RATE: Final = 4_000
 _MAX_RATE: Final = 192_000
 _MAX_CHANNELS: Final = 8
-# 60 s of 8 channels of 32 bit at 192 kHz would be 369 MB: nobody records a greeting like that.
-MAX_BYTES: Final = 64 * 2**20
+# 60 s of stereo in 24 bit at 96 kHz fit; a frame must also hold them decoded.
+MAX_BYTES: Final = 36 * 2**20
 
 _PCM: Final = 1
 _FLOAT: Final = 3

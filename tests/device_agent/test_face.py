@@ -64,3 +64,9 @@ def test_a_face_too_small_to_animate_is_refused() -> None:
     small[50:210, 50:210] = cv2.resize(photo(), (160, 160), interpolation=cv2.INTER_AREA)
     with pytest.raises(NoFace, match=r"only \d+ pixels wide|no face found"):
         finder().landmarks(small)
+
+
+def test_a_face_in_a_panorama_is_found() -> None:
+    wide = np.asarray(cv2.copyMakeBorder(photo(), 0, 0, 2500, 400, cv2.BORDER_CONSTANT, value=(90, 90, 90)), np.uint8)
+    points = finder().landmarks(wide)
+    assert np.abs(points[:, :2] - landmarks()[:, :2] - (2500, 0)).mean() < 2

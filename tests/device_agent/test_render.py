@@ -213,3 +213,12 @@ def test_a_large_photo_is_shrunk_to_the_canvas() -> None:
     assert framed.zoom < 1
     assert np.abs(framed.points - expected.points).max() < 1
     assert np.abs(framed.canvas.astype(int) - expected.canvas).mean() < 3
+
+
+def test_a_close_up_fills_the_height() -> None:
+    close = np.asarray(cv2.resize(photo()[50:200, 140:300], (960, 900), interpolation=cv2.INTER_CUBIC), np.uint8)
+    points = ((landmarks() - (140, 50, 0)) * 6 + (2.5, 2.5, 0)).astype(np.float32)
+    framed = frame_portrait(close, points)
+    assert framed.zoom * 900 >= 1079
+    assert framed.points[10, 1] > 0
+    assert framed.points[152, 1] < HEIGHT

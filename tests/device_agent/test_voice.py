@@ -131,7 +131,7 @@ def test_a_missing_or_huge_file_is_refused(tmp_path: Path) -> None:
     huge = tmp_path / "huge.wav"
     with huge.open("wb") as file:
         file.truncate(MAX_BYTES + 1)
-    with pytest.raises(VoiceError, match="larger than 64 MB"):
+    with pytest.raises(VoiceError, match="larger than 36 MB"):
         read_voice(huge)
 
 
