@@ -1,0 +1,160 @@
+"""The agent as a process against a real broker, and the backend's side of the conversation over paho."""
+
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import paho.mqtt.client as mqtt
+from paho.mqtt.enums import CallbackAPIVersion
+
+from protocol import topics
+from protocol.codec import encode
+from protocol.messages import Ack, AnyEvent, Hello, ReportedState, TelemetryBatch
+from tests.services import BrokerHandle, user
+
+BACKEND = "bridge"
+
+
+def backend_user() -> dict[str, Any]:
+    return user(BACKEND, publish=["repo/#", "frames/#"], subscribe=["frames/#"])
+
+
+def frame_user(frame_id: str) -> dict[str, Any]:
+    return user(
+        frame_id,
+        publish=[topics.frame_topic(frame_id, kind) for kind in topics.UP],
+        subscribe=["repo/#", *(topics.frame_topic(frame_id, kind) for kind in topics.DOWN)],
+    )
+
+
+def until(condition: Callable[[], bool], seconds: float = 30.0) -> None:
+    """Wait for something to become true."""
+    end = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > end:
+            raise AssertionError("it did not happen in time")
+        time.sleep(0.02)
+
+
+class Backend:
+    """Publishes retained messages, answers hello, acknowledges events once they are kept."""
+
+    def __init__(self, broker: BrokerHandle) -> None:
+        self.reports: list[ReportedState] = []
+        self.events: dict[tuple[str, int], AnyEvent] = {}
+        self.batches: list[tuple[str, TelemetryBatch]] = []
+        self.hellos: list[Hello] = []
+        self.desired_version: dict[str, int] = {}
+        self.answering = True
+        self._ready = threading.Event()
+        self.client = client = mqtt.Client(CallbackAPIVersion.VERSION2, protocol=mqtt.MQTTv311)
+        issued = broker.client(BACKEND)
+        client.tls_set(str(broker.ca), str(issued.cert), str(issued.key))
+        client.on_connect = self._connected
+        client.on_subscribe = lambda *_: self._ready.set()
+        client.on_message = self._took
+        client.reconnect_delay_set(1, 1)
+        client.connect(broker.host, broker.port)
+        client.loop_start()
+        assert self._ready.wait(10)
+
+    def put(self, retained: dict[str, bytes]) -> None:
+        """Publish retained messages, a few at a time, and wait until the broker has them."""
+        window: list[mqtt.MQTTMessageInfo] = []
+        for topic, payload in retained.items():
+            window.append(self.client.publish(topic, payload, qos=1, retain=True))
+            if len(window) >= 50:
+                window.pop(0).wait_for_publish(20)
+        for info in window:
+            info.wait_for_publish(20)
+
+    def assign(self, frame_id: str, version: int, envelope: bytes) -> None:
+        self.desired_version[frame_id] = version
+        self.put({topics.frame_topic(frame_id, "desired"): envelope})
+
+    def close(self) -> None:
+        self.client.disconnect()
+        self.client.loop_stop()
+
+    def _connected(self, client: mqtt.Client, *_: Any) -> None:
+        client.subscribe("frames/+/+/#", qos=1)
+
+    def _took(self, _client: mqtt.Client, _data: Any, message: mqtt.MQTTMessage) -> None:
+        topic = topics.parse_up(message.topic)
+        if topic is None:
+            return
+        if topic.kind == "reported":
+            self.reports.append(msgspec.json.decode(message.payload, type=ReportedState))
+        elif topic.kind == "hello":
+            hello = msgspec.json.decode(message.payload, type=Hello)
+            self.hellos.append(hello)
+            self._ack(topic.frame_id, hello.outbox_id)
+        else:
+            batch = msgspec.json.decode(message.payload, type=TelemetryBatch)
+            self.batches.append((topic.frame_id, batch))
+            if self.answering:
+                self.events |= {(batch.outbox_id, event.seq): event for event in batch.events}
+            self._ack(topic.frame_id, batch.outbox_id)
+
+    def _ack(self, frame_id: str, outbox_id: str) -> None:
+        if not self.answering:
+            return
+        seq = max((number for name, number in list(self.events) if name == outbox_id), default=0)
+        ack = Ack(outbox_id=outbox_id, seq=seq, desired_version=self.desired_version.get(frame_id, 0))
+        self.client.publish(topics.frame_topic(frame_id, "ack"), encode(ack), qos=0)
+
+
+class LiveAgent:
+    """``python -m device_agent run`` over a folder made by hand, the way enrolment leaves it."""
+
+    def __init__(
+        self,
+        folder: Path,
+        broker: BrokerHandle,
+        frame_id: str,
+        anchors: dict[str, bytes],
+        certificate: str | None = None,
+    ) -> None:
+        self.folder = folder
+        self.broker = broker
+        self.log = folder / "agent.log"
+        identity = folder / "identity"
+        identity.mkdir(parents=True)
+        (folder / "trust").mkdir()
+        issued = broker.client(certificate or frame_id)
+        shutil.copy(issued.cert, identity / "cert.pem")
+        shutil.copy(issued.key, identity / "key.pem")
+        shutil.copy(broker.ca, identity / "ca.pem")
+        frame = {"frame_id": frame_id, "locale": "zh", "hardware": "rk3588", "simulated": False}
+        (identity / "frame.json").write_bytes(msgspec.json.encode(frame))
+        for name, document in anchors.items():
+            (folder / "trust" / f"{name}.json").write_bytes(document)
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self, *arguments: str) -> None:
+        command = [sys.executable, "-m", "device_agent", "run", "--dir", str(self.folder), "--mqtt", self.broker.url]
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen([*command, *arguments], stdout=log, stderr=log)
+
+    def kill9(self) -> None:
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait()
+
+    def stop(self) -> int:
+        """Ask it to end; returns its exit status."""
+        assert self.process is not None
+        if self.process.poll() is None:
+            self.process.terminate()
+        return self.process.wait(10)
+
+    def page(self) -> str:
+        """Address of its local page."""
+        until((self.folder / "local.json").exists)
+        return f"http://127.0.0.1:{msgspec.json.decode((self.folder / 'local.json').read_bytes())['port']}"

@@ -1,0 +1,182 @@
+"""A small backend in memory: keys, TUF documents and a director, and the retained messages they make."""
+
+import datetime as dt
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+from securesystemslib.signer import CryptoSigner
+from tuf.api.metadata import (
+    DelegatedRole,
+    Delegations,
+    Key,
+    Metadata,
+    MetaFile,
+    Root,
+    Signed,
+    Snapshot,
+    TargetFile,
+    Targets,
+    Timestamp,
+)
+
+from protocol import topics
+from protocol.chunks import build_index, sha256_hex, split
+from protocol.codec import encode
+from protocol.envelope import DESIRED_STATE_TYPE, Envelope, Signature, signed_bytes
+from protocol.messages import DesiredState, RepoHead, TargetRef
+from protocol.repository import DELEGATIONS, DIRECTOR_ROOT, ArtifactManifest, ReleaseManifest, role_of
+
+ROLES = ("root", "targets", "snapshot", "timestamp", *DELEGATIONS)
+
+
+def in_days(days: float) -> dt.datetime:
+    return dt.datetime.now(dt.UTC).replace(microsecond=0) + dt.timedelta(days=days)
+
+
+def now_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+@dataclass(frozen=True)
+class Published:
+    """A release as the director names it."""
+
+    release: TargetRef
+    targets: list[TargetRef]
+
+
+@dataclass
+class Repository:
+    """``retained`` is what the broker holds; ``publish()`` signs snapshot and timestamp and brings it up to date."""
+
+    keys: dict[str, CryptoSigner] = field(default_factory=lambda: {r: CryptoSigner.generate_ed25519() for r in ROLES})
+    director: CryptoSigner = field(default_factory=CryptoSigner.generate_ed25519)
+    director_offline: CryptoSigner = field(default_factory=CryptoSigner.generate_ed25519)
+    retained: dict[str, bytes] = field(default_factory=dict)
+    versions: dict[str, int] = field(default_factory=dict)
+    files: dict[str, TargetFile] = field(default_factory=dict)
+    expires: dict[str, dt.datetime] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.documents: dict[str, bytes] = {}
+        self.sign_root()
+        self.sign_director_root()
+        self.publish()
+
+    # --- documents ----------------------------------------------------------------------------------------------------
+
+    def sign(self, role: str, signed: Signed, *signers: CryptoSigner) -> bytes:
+        document: Metadata[Any] = Metadata(signed)
+        for signer in signers or (self.keys[role],):
+            document.sign(signer, append=True)
+        data = document.to_bytes()
+        self.documents[role] = data
+        self.retained[topics.meta_topic(role, signed.version)] = data
+        return data
+
+    def next(self, role: str) -> int:
+        self.versions[role] = self.versions.get(role, 0) + 1
+        return self.versions[role]
+
+    def expiry(self, role: str) -> dt.datetime:
+        return self.expires.get(role, in_days(30))
+
+    def sign_root(self, *also: CryptoSigner) -> None:
+        root = Root(version=self.next("root"), expires=self.expiry("root"), consistent_snapshot=True)
+        for role in ("root", "targets", "snapshot", "timestamp"):
+            root.add_key(self.keys[role].public_key, role)
+        self.sign("root", root, self.keys["root"], *also)
+
+    def sign_director_root(self) -> None:
+        root = Root(version=self.next(DIRECTOR_ROOT), expires=self.expiry(DIRECTOR_ROOT))
+        for role in ("root", "snapshot", "timestamp"):
+            root.add_key(self.director_offline.public_key, role)
+        root.add_key(self.director.public_key, "targets")
+        self.sign(DIRECTOR_ROOT, root, self.director_offline)
+
+    def publish(self) -> None:
+        """Sign everything below the root anew."""
+        roles: dict[str, DelegatedRole] = {}
+        keys: dict[str, Key] = {}
+        for role, patterns in DELEGATIONS.items():
+            key = self.keys[role].public_key
+            keys[key.keyid] = key
+            roles[role] = DelegatedRole(role, [key.keyid], 1, True, list(patterns))
+            mine = {path: file for path, file in self.files.items() if role_of(path) == role}
+            self.sign(role, Targets(self.next(role), expires=self.expiry(role), targets=mine))
+        top = Targets(self.next("targets"), expires=self.expiry("targets"), delegations=Delegations(keys, roles))
+        self.sign("targets", top)
+        meta = {f"{role}.json": MetaFile(self.versions[role]) for role in ("targets", *DELEGATIONS)}
+        self.sign("snapshot", Snapshot(self.next("snapshot"), expires=self.expiry("snapshot"), meta=meta))
+        timestamp = Timestamp(
+            self.next("timestamp"),
+            expires=self.expiry("timestamp"),
+            snapshot_meta=MetaFile(self.versions["snapshot"]),
+        )
+        self.sign("timestamp", timestamp)
+        self.put_head()
+
+    def put_head(self) -> None:
+        head = RepoHead(
+            root=self.versions["root"],
+            timestamp=self.versions["timestamp"],
+            director_root=self.versions[DIRECTOR_ROOT],
+        )
+        self.retained[topics.REPO_HEAD] = encode(head)
+
+    # --- files --------------------------------------------------------------------------------------------------------
+
+    def add(self, path: str, data: bytes, manifest: ArtifactManifest) -> TargetRef:
+        """Put a file's chunks where frames read them, and its target into the next documents."""
+        index = build_index([data])
+        for chunk in split(data):
+            self.retained[topics.chunk_topic(sha256_hex(chunk))] = chunk
+        for name, chunk in index.index_chunks.items():
+            self.retained[topics.chunk_topic(name)] = chunk
+        custom = msgspec.to_builtins(msgspec.structs.replace(manifest, index=index.root))
+        self.files[path] = TargetFile(len(data), {"sha256": index.sha256}, path, unrecognized_fields={"custom": custom})
+        return TargetRef(path, len(data), index.sha256)
+
+    def release(self, name: str, version: str, targets: list[TargetRef]) -> Published:
+        """Add the release's manifest and publish."""
+        manifest = msgspec.json.encode(ReleaseManifest(name=name, version=version, targets=targets))
+        ref = self.add(f"release/{name}-{version}.json", manifest, ArtifactManifest(kind="release"))
+        self.publish()
+        return Published(ref, targets)
+
+    def base(self, data: bytes, version: str = "1.0") -> TargetRef:
+        return self.add(f"base/portrait-{version}.bundle", data, ArtifactManifest(kind="base_model"))
+
+    def adapter(self, data: bytes, base: TargetRef, name: str = "mandarin-1.1", **changes: Any) -> TargetRef:
+        manifest = ArtifactManifest(kind="lora_delta", **{"base_model": base.sha256, **changes})
+        return self.add(f"lora/{name}.adapter", data, manifest)
+
+    # --- director -----------------------------------------------------------------------------------------------------
+
+    def envelope(
+        self, desired: DesiredState, signer: CryptoSigner | None = None, kind: str = DESIRED_STATE_TYPE
+    ) -> bytes:
+        """The DesiredState under the director's key, or another."""
+        signer = signer or self.director
+        payload = msgspec.json.encode(desired)
+        signature = bytes.fromhex(signer.sign(signed_bytes(kind, payload)).signature)
+        return encode(Envelope(kind, payload, [Signature(signer.public_key.keyid, signature)]))
+
+    def anchors(self) -> dict[str, bytes]:
+        """What a frame is born with."""
+        return {"root": self.documents["root"], DIRECTOR_ROOT: self.documents[DIRECTOR_ROOT]}
+
+
+def desired(frame_id: str, version: int, published: Published | None = None, **changes: Any) -> DesiredState:
+    """A DesiredState that is good for a day."""
+    state = DesiredState(
+        frame_id=frame_id,
+        version=version,
+        issued_at=now_ms(),
+        expires_at=now_ms() + 86_400_000,
+        release=published.release if published else None,
+        targets=published.targets if published else [],
+    )
+    return msgspec.structs.replace(state, **changes)

@@ -1,0 +1,197 @@
+"""The agent as a process, over a real broker, with the real model: install, be killed, go on, play."""
+
+import json
+import re
+import shutil
+import signal
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from protocol import topics
+from protocol.chunks import sha256_hex, split
+from protocol.limits import CHUNK_SIZE
+from protocol.messages import Complaint, HealthEvent, PlaybackEvent, PowerSample
+from tests.device_agent.live import Backend, LiveAgent, backend_user, frame_user, until
+from tests.device_agent.repository import Repository, desired
+from tests.services import BrokerHandle, mqtt_broker
+
+pytestmark = pytest.mark.slow
+
+FRAME = "frame-1"
+OTHER = "frame-2"
+MODEL = Path(__file__).parents[2] / "reference_model"
+BUNDLE = MODEL / "artifacts" / "talking-portrait-1.0.bundle"
+ADAPTER = MODEL / "artifacts" / "mandarin.adapter"
+
+
+@pytest.fixture
+def broker(tmp_path: Path) -> Iterator[BrokerHandle]:
+    with mqtt_broker(tmp_path, [backend_user(), frame_user(FRAME), frame_user(OTHER)]) as handle:
+        yield handle
+
+
+@pytest.fixture
+def backend(broker: BrokerHandle) -> Iterator[Backend]:
+    backend = Backend(broker)
+    yield backend
+    backend.close()
+
+
+@pytest.fixture
+def repository() -> Repository:
+    return Repository()
+
+
+@pytest.fixture
+def agent(tmp_path: Path, broker: BrokerHandle, repository: Repository) -> Iterator[LiveAgent]:
+    agent = LiveAgent(tmp_path / "frame", broker, FRAME, repository.anchors())
+    yield agent
+    if agent.process is not None:
+        agent.stop()
+
+
+def ask(url: str, body: dict[str, Any] | None = None) -> tuple[int, Any]:
+    data = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(url, data, {"Content-Type": "application/json"} if data else {})  # noqa: S310
+    try:
+        with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310  the agent's own page
+            return answer.status, json.load(answer)
+    except urllib.error.HTTPError as error:
+        return error.code, json.load(error)
+
+
+def test_install_be_killed_in_mid_download_go_on_fix_the_lips_and_play(
+    agent: LiveAgent, backend: Backend, repository: Repository, broker: BrokerHandle
+) -> None:
+    base = repository.base(BUNDLE.read_bytes())
+    first = repository.release("portrait", "1.0", [base])
+    chunks = [topics.chunk_topic(sha256_hex(chunk)) for chunk in split(BUNDLE.read_bytes())]
+    half = len(chunks) // 2
+    later = {topic: repository.retained[topic] for topic in chunks[half:]}
+    backend.put({topic: payload for topic, payload in repository.retained.items() if topic not in later})
+    backend.assign(FRAME, 1, repository.envelope(desired(FRAME, 1, first)))
+
+    agent.start()
+    partial = agent.folder / "partial" / base.sha256
+    until(lambda: partial.exists() and partial.stat().st_size == half * CHUNK_SIZE)
+    agent.kill9()
+    backend.put(later)
+    agent.start()
+    until(lambda: bool(backend.reports) and backend.reports[-1].state == "committed")
+    moved = re.findall(r"Fetched base/\S+, (\d+) bytes moved", agent.log.read_text())
+    assert [int(bytes_) for bytes_ in moved] == [base.length - half * CHUNK_SIZE], "nothing was fetched twice"
+    before = {part.segment: part for part in backend.reports[-1].lip_errors}
+    assert before["base"].lip_mm < before["base"].mean_pose_mm
+
+    broker.kill9()
+    second = repository.release("portrait", "1.1", [base, repository.adapter(ADAPTER.read_bytes(), base)])
+    broker.start()
+    until(lambda: backend.client.is_connected())
+    backend.put(repository.retained)
+    backend.assign(FRAME, 2, repository.envelope(desired(FRAME, 2, second)))
+    until(lambda: backend.reports[-1].release == second.release.sha256)
+    last = backend.reports[-1]
+    assert (last.state, last.slot, last.failure) == ("committed", "B", None)
+    after = {part.segment: part for part in last.lip_errors}
+    assert after["mandarin"].lip_mm < before["mandarin"].lip_mm < before["mandarin"].mean_pose_mm
+
+    media = agent.folder / "media"
+    for name in ("portrait.png", "voice-zh.wav"):
+        shutil.copy(MODEL / "assets" / name, media / name)
+    asked = {"photo": str(media / "portrait.png"), "voice": str(media / "voice-zh.wav")}
+    status, played = ask(f"{agent.page()}/play", asked)
+    assert status == 200, played
+    assert Path(played["out"]).stat().st_size > 10_000
+    assert ask(f"{agent.page()}/complain", {"playback_id": played["playback_id"]})[0] == 200
+    until(lambda: any(isinstance(event, Complaint) for event in backend.events.values()))
+    events = list(backend.events.values())
+    assert {type(event) for event in events} == {PlaybackEvent, PowerSample, Complaint}
+    assert {event.release for event in events} == {second.release.sha256}
+    assert ask(f"{agent.page()}/play", {"photo": "/etc/passwd", "voice": "/etc/passwd"})[0] == 403
+    assert ask(f"{agent.page()}/status")[1]["release_name"] == "portrait 1.1"
+    assert agent.stop() == 0
+
+
+def test_a_certificate_of_another_frame_installs_nothing_and_is_told_where_it_belongs(
+    tmp_path: Path, backend: Backend, repository: Repository, broker: BrokerHandle
+) -> None:
+    first = repository.release("portrait", "1.0", [repository.base(b"model" * 100)])
+    backend.put(repository.retained)
+    backend.assign(FRAME, 1, repository.envelope(desired(FRAME, 1, first)))
+    backend.assign(OTHER, 1, repository.envelope(desired(OTHER, 1, first)))
+    agent = LiveAgent(tmp_path / "frame", broker, FRAME, repository.anchors(), certificate=OTHER)
+    agent.start()
+    try:
+        until(lambda: bool(backend.events))
+        assert ask(f"{agent.page()}/status")[1]["release"] is None
+    finally:
+        assert agent.stop() == 0
+    (event,) = backend.events.values()
+    assert isinstance(event, HealthEvent)
+    assert event.kind == "wrong_identity"
+    assert FRAME in event.detail
+    assert OTHER in event.detail
+    assert [frame_id for frame_id, _ in backend.batches] == [OTHER]
+    assert not backend.reports
+    assert not backend.hellos
+
+
+def test_a_refused_subscription_is_told(
+    tmp_path: Path, backend: Backend, repository: Repository, broker: BrokerHandle
+) -> None:
+    narrow = frame_user(FRAME)
+    narrow["permissions"]["subscribe"]["allow"] = [
+        subject for subject in narrow["permissions"]["subscribe"]["allow"] if not subject.startswith("repo")
+    ]
+    broker.reload([backend_user(), narrow])
+    until(lambda: backend.client.is_connected())
+    first = repository.release("portrait", "1.0", [repository.base(b"model" * 100)])
+    backend.assign(FRAME, 1, repository.envelope(desired(FRAME, 1, first)))
+    agent = LiveAgent(tmp_path / "frame", broker, FRAME, repository.anchors())
+    agent.start()
+    try:
+        until(lambda: bool(backend.events))
+    finally:
+        agent.stop()
+    (event,) = backend.events.values()
+    assert isinstance(event, HealthEvent)
+    assert event.kind == "subscription_refused"
+    assert topics.REPO_HEAD in event.detail
+
+
+def test_events_survive_a_killed_agent_and_are_taken_once(
+    agent: LiveAgent, backend: Backend, repository: Repository
+) -> None:
+    backend.answering = False
+    backend.put({topics.frame_topic(FRAME, "desired"): repository.envelope(desired(OTHER, 1))})
+    agent.start()
+    until(lambda: bool(backend.batches))
+    agent.kill9()
+    backend.answering = True
+    agent.start()
+    until(lambda: bool(backend.events))
+    kinds = [event.kind for event in backend.events.values() if isinstance(event, HealthEvent)]
+    assert "wrong_frame" in kinds
+    numbers = [(batch.outbox_id, event.seq) for _, batch in backend.batches for event in batch.events]
+    assert len({outbox_id for outbox_id, _ in numbers}) == 1
+    assert numbers.count(numbers[0]) >= 2, "the batch of before came again, under its own number"
+
+
+def test_only_one_agent_runs_on_a_folder(agent: LiveAgent) -> None:
+    agent.start()
+    agent.page()
+    first = agent.process
+    agent.start()
+    assert agent.process is not None
+    assert agent.process.wait(10) == 1
+    assert "already" in agent.log.read_text()
+    agent.process = first
+    assert first is not None
+    first.send_signal(signal.SIGINT)
+    assert first.wait(10) == 0
+    assert not (agent.folder / "local.json").exists()
