@@ -83,19 +83,23 @@ class Publisher:
         connection_number = self._link.connections
         if self._checked == connection_number:
             return
-        held: bytes | None = None
-        for patience in HEAD_PATIENCE_S:
-            head = RetainedObject.objects.filter(pk=topics.REPO_HEAD).first()
-            if head is None:
-                break
-            held = self._link.read_head(patience)
-            if held is not None or self._stop.is_set() or not self._link.online.is_set():
-                break
-        else:
-            head = RetainedObject.objects.filter(pk=topics.REPO_HEAD).first()
-        if self._stop.is_set() or not self._link.online.is_set():
-            return
-        if head is not None and (held is None or (head.published and bytes(head.payload or b"") != held)):
+        published_before = RetainedObject.objects.filter(published=True).exists()
+        if published_before and not self._head_is_there():
             log.warning("The broker does not have the newest repository head: publishing everything again")
             publication.forget_published()
-        self._checked = connection_number
+        if self._link.online.is_set():
+            self._checked = connection_number
+
+    def _head_is_there(self) -> bool:
+        """Whether the broker keeps the head that was published last. True also when there is no time to find out."""
+        for patience in HEAD_PATIENCE_S:
+            held = self._link.read_head(patience)
+            if held is not None:
+                head = RetainedObject.objects.filter(pk=topics.REPO_HEAD).first()
+                # While a newer head waits for its turn, the broker rightly keeps an older one.
+                is_there = head is None or not head.published or bytes(head.payload or b"") == held
+                log.info("The broker keeps %s repository head", "the newest" if is_there else "another")
+                return is_there
+            if self._stop.is_set() or not self._link.online.is_set():
+                return True
+        return False

@@ -23,7 +23,7 @@ class Api:
         token = create_token(User.objects.create_user("alice"), "test")
         self._client = Client(headers={"authorization": f"Token {token}"})
 
-    def get(self, path: str, expect: int = 200, **query: str) -> Any:
+    def get(self, path: str, expect: int = 200, /, **query: str) -> Any:
         answer = self._client.get(f"/api/v1/{path}", query)
         assert answer.status_code == expect, answer.content
         return answer.json()
@@ -88,7 +88,7 @@ def test_long_lists_come_in_pages(api: Api) -> None:
     for number in range(5):
         make_frame(f"f{number}")
     seen: list[str] = []
-    cursor = ""
+    cursor: str | None = ""
     while cursor is not None:
         page = api.get("frames/", limit="2", cursor=cursor)
         assert len(page["results"]) <= 2

@@ -198,7 +198,8 @@ def test_redelivered_reordered_and_overlapping_batches_give_the_tables_of_the_mo
             (messages.HealthEvent, HealthEvent),
         ):
             stored = [
-                (f, outbox.hex, seq) for f, outbox, seq in table.objects.values_list("frame_id", "outbox_id", "seq")
+                (row.frame_id, row.outbox_id.hex if row.outbox_id else "", row.seq)
+                for row in table.objects.only("frame_id", "outbox_id", "seq")
             ]
             assert sorted(stored) == sorted(model.rows.get(kind, set()))
         days = {
