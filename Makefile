@@ -46,7 +46,7 @@ lint: $(VENV)/dev.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
-	$(BIN)/mypy .
+	FRAMEFLEET_SECRET_KEY=lint DATABASE_URL=postgresql://lint@127.0.0.1/lint FRAMEFLEET_VAR=$(VENV)/lint $(BIN)/mypy .
 
 format: $(VENV)/dev.installed
 	$(BIN)/ruff check --fix --quiet .

@@ -5,13 +5,15 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from standalone.processes import HOST
 from standalone.service import Service
 from standalone.stack import ROOT, Stack
 from standalone.supervisor import Supervisor
 
 AGENT = "living-room"
 """Prefix of the full agent's id; the only frame of its batch, so its id is ``living-room-0001``."""
+
+
+ENVIRONMENT = {"PYTHONUNBUFFERED": "1", "PYTHONPATH": str(ROOT)}
 
 
 @dataclass(frozen=True)
@@ -62,17 +64,12 @@ def copy_anchors(offline: Path, trust: Path) -> None:
 
 def agent_service(stack: Stack, folder: Path, media: list[Path], page_port: int) -> Service:
     """The full device agent. From and into the folders ``media`` the household's page may play."""
+    where = ("--dir", str(folder), "--mqtt", stack.broker.url, "--port", str(page_port))
+    may = [part for path in media for part in ("--media", str(path))]
     return Service(
         "agent",
-        (sys.executable, "-m", "device_agent", "run"),
-        env={
-            "FRAMEFLEET_AGENT_DIR": str(folder),
-            "MQTT_URL": stack.broker.url,
-            "FRAMEFLEET_AGENT_PAGE": f"{HOST}:{page_port}",
-            "FRAMEFLEET_AGENT_MEDIA": ":".join(map(str, media)),
-            "PYTHONUNBUFFERED": "1",
-            "PYTHONPATH": str(ROOT),
-        },
+        (sys.executable, "-m", "device_agent", "run", *where, *may),
+        env=ENVIRONMENT,
         cwd=ROOT,
     )
 
@@ -87,6 +84,6 @@ def simulator_service(stack: Stack, frames: Path, trust: Path, factory: Path, pe
             *("--day-seconds", str(people.day_seconds), "--start-days-ago", str(people.start_days_ago)),
             *("--seed", str(people.seed)),
         ),
-        env={"PYTHONUNBUFFERED": "1", "PYTHONPATH": str(ROOT)},
+        env=ENVIRONMENT,
         cwd=ROOT,
     )
