@@ -1,0 +1,192 @@
+"""The installer's machine: whatever happens in whatever order, what plays was verified and committed."""
+
+import msgspec
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from device_agent.installer.machine import (
+    RESTING,
+    SAME,
+    STATES,
+    TRANSITIONS,
+    Began,
+    Collect,
+    Event,
+    Fetched,
+    IllegalStep,
+    Installed,
+    Journal,
+    Kept,
+    Note,
+    NotPassed,
+    Objected,
+    Passed,
+    RefusedRelease,
+    Report,
+    Restarted,
+    Save,
+    Settled,
+    Slot,
+    TrialBegan,
+    Verified,
+    step,
+)
+from protocol.errors import Reason
+from protocol.messages import Failure
+
+FAILURE = Failure(reason=Reason.TRIAL_FAILED, detail="The lips are off.")
+RELEASES = [f"{number:x}" * 64 for number in range(1, 5)]
+
+
+def slot_of(release: str) -> Slot:
+    bundle = Installed(kind="base_model", path="base/b", length=1, sha256="b" * 64)
+    adapter = Installed(kind="lora_delta", path="lora/a", length=1, sha256=release[::-1])
+    return Slot(release=release, artifacts=(bundle, adapter))
+
+
+class Installing(RuleBasedStateMachine):
+    """Any order of events; a cut loses everything but what was saved last."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.journal = Journal(journal_id="0" * 32)
+        self.version = 0
+        self.verified: set[str] = set()
+        self.committed: list[str] = []
+
+    def happen(self, event: Event) -> None:
+        before = self.journal
+        after, effects = step(before, event)
+        if after is before:
+            assert effects == ()
+            return
+        assert effects[:2] == (Save(), Report())
+        assert after.sequence == before.sequence + 1
+        if not isinstance(event, Passed):
+            assert (after.active, after.playing) == (before.active, before.playing), "only a commit changes what plays"
+        # What is saved is what is read back after a cut.
+        self.journal = msgspec.json.decode(msgspec.json.encode(after), type=Journal)
+        assert self.journal == after
+
+    @rule(release=st.sampled_from(RELEASES))
+    def offer(self, release: str) -> None:
+        self.version += 1
+        playing = self.journal.playing
+        if playing is not None and playing.release == release:
+            self.happen(Settled(self.version))
+            assert self.journal.state == "committed"
+        else:
+            self.happen(Began(self.version, release))
+            assert self.journal.state == "downloading"
+
+    @rule()
+    def keep(self) -> None:
+        self.version += 1
+        self.happen(Kept(self.version))
+
+    @precondition(lambda self: self.journal.state == "downloading")
+    @rule()
+    def fetched(self) -> None:
+        self.happen(Fetched())
+
+    @precondition(lambda self: self.journal.state == "verifying")
+    @rule()
+    def verify(self) -> None:
+        assert self.journal.target is not None
+        self.verified.add(self.journal.target)
+        self.happen(Verified(slot_of(self.journal.target)))
+
+    @precondition(lambda self: self.journal.state == "staged")
+    @rule()
+    def try_it(self) -> None:
+        self.happen(TrialBegan())
+
+    @precondition(lambda self: self.journal.state == "trial")
+    @rule()
+    def commit(self) -> None:
+        target = self.journal.target
+        assert target is not None
+        self.happen(Passed())
+        self.committed.append(target)
+        assert self.journal.playing == slot_of(target)
+
+    @precondition(lambda self: self.journal.state == "trial")
+    @rule()
+    def go_back(self) -> None:
+        target = self.journal.target
+        self.happen(NotPassed(FAILURE))
+        assert (self.journal.state, self.journal.target, self.journal.failure) == ("reverted", target, FAILURE)
+
+    @precondition(lambda self: self.journal.state in ("downloading", "verifying", "staged"))
+    @rule()
+    def refuse(self) -> None:
+        self.happen(RefusedRelease(FAILURE))
+
+    @rule()
+    def object(self) -> None:
+        before = self.journal.state
+        self.happen(Objected(FAILURE))
+        assert self.journal.state == before
+
+    @rule()
+    def cut(self) -> None:
+        self.happen(Restarted())
+        assert self.journal.state in RESTING | {"downloading"}
+
+    @rule(event=st.sampled_from([Fetched(), Verified(slot_of("f" * 64)), TrialBegan(), Passed(), NotPassed(FAILURE)]))
+    def out_of_place(self, event: Event) -> None:
+        if type(event) in TRANSITIONS[self.journal.state] and not isinstance(event, Verified):
+            return
+        with pytest.raises(IllegalStep):
+            step(self.journal, event)
+
+    @invariant()
+    def what_plays_was_committed_and_is_whole(self) -> None:
+        playing = self.journal.playing
+        if not self.committed:
+            assert playing is None
+            return
+        assert playing == slot_of(self.committed[-1])
+        assert playing.release in self.verified
+        assert playing.files() <= self.journal.files()
+
+    @invariant()
+    def a_failure_is_told_only_while_it_is_true(self) -> None:
+        if self.journal.state in ("reverted", "failed"):
+            assert self.journal.failure is not None
+        if self.journal.state not in RESTING:
+            assert self.journal.failure is None
+            assert self.journal.target is not None
+
+
+TestInstalling = Installing.TestCase
+TestInstalling.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
+
+
+def test_every_state_of_the_table_exists_and_can_be_reached_and_left() -> None:
+    assert set(TRANSITIONS) == set(STATES)
+    targets = {to for row in TRANSITIONS.values() for to in row.values()} - {SAME}
+    assert targets == set(STATES)
+    for state, row in TRANSITIONS.items():
+        assert any(to not in (SAME, state) for to in row.values())
+
+
+def test_a_commit_tidies_up_and_a_refusal_says_why() -> None:
+    journal = Journal(journal_id="0" * 32)
+    events = (Began(1, RELEASES[0]), Fetched(), Verified(slot_of(RELEASES[0])), TrialBegan())
+    for event in events:
+        journal, _ = step(journal, event)
+    assert step(journal, Passed())[1] == (Save(), Report(), Collect())
+    assert step(journal, NotPassed(FAILURE))[1] == (Save(), Report(), Note(FAILURE))
+
+
+def test_cut_off_trials_are_counted_for_one_offer() -> None:
+    journal = Journal(journal_id="0" * 32)
+    for expected in (1, 2):
+        for event in (Began(1, RELEASES[0]), Fetched(), Verified(slot_of(RELEASES[0])), TrialBegan(), Restarted()):
+            journal, _ = step(journal, event)
+        assert journal.trial_attempts == expected
+    journal, _ = step(journal, Began(2, RELEASES[0]))
+    assert journal.trial_attempts == 0
