@@ -1,4 +1,4 @@
-"""Spoken sentences with features and targets, ready to train on."""
+"""Spoken sentences with features and targets, ready to train on or to measure with."""
 
 import random
 from collections.abc import Sequence
@@ -7,19 +7,20 @@ from dataclasses import dataclass
 import numpy as np
 
 from device_agent.pipeline.features import FloatArray, features_for
-from reference_model.sentences import sentences
+from reference_model.sentences import HELD_OUT, sentences
 from reference_model.speech import Speaker, Utterance
 from reference_model.visemes import targets_for
 
 _VOICES = {"en": "en", "fr": "fr", "zh": "cmn-latn-pinyin"}
+# Half of the training is said by the default voice.
 _VARIANTS = ("", "", "+m3", "+f2")
+_STEP_SECONDS = 0.04
 
 
 @dataclass(frozen=True)
 class Clip:
     """One sentence: samples, features (steps, 320) and targets (steps, 6) in mm."""
 
-    text: str
     samples: FloatArray
     features: FloatArray
     targets: FloatArray
@@ -33,53 +34,48 @@ class Corpus:
 
     @property
     def seconds(self) -> float:
-        return sum(len(clip.targets) for clip in self.clips) * 0.04
-
-    @property
-    def texts(self) -> frozenset[str]:
-        return frozenset(clip.text for clip in self.clips)
-
-
-def clip_from(utterance: Utterance, text: str, gain: float = 1.0) -> Clip:
-    samples = as_16_bit(utterance.samples * np.float32(gain))
-    return Clip(text, samples, features_for(samples), targets_for(utterance.phonemes, samples.size))
+        return sum(len(clip.targets) for clip in self.clips) * _STEP_SECONDS
 
 
 def as_16_bit(samples: FloatArray) -> FloatArray:
     """What remains of samples in a 16-bit WAV, so that training hears what a frame will hear."""
-    rounded = np.clip(np.round(samples * 32768.0), -32768, 32767).astype(np.float32)
-    return np.asarray(rounded / np.float32(32768.0), dtype=np.float32)
+    rounded = np.clip(np.round(samples * 32768.0), -32768, 32767)
+    return np.asarray(rounded / 32768.0, dtype=np.float32)
 
 
-def speak_corpus(
-    speaker: Speaker,
-    languages: Sequence[str],
-    seconds: float,
-    seed: int,
-    without: frozenset[str] = frozenset(),
-    varied: bool = True,
-) -> Corpus:
-    """Speak distinct sentences until the corpus is long enough, the languages in turn.
+def clip_from(utterance: Utterance, gain: float = 1.0) -> Clip:
+    """A clip of an utterance played at this gain."""
+    samples = as_16_bit(utterance.samples * np.float32(gain))
+    return Clip(samples, features_for(samples), targets_for(utterance.phonemes, samples.size))
 
-    `varied` draws voice variant, speed, pitch and loudness; otherwise everything is the default voice.
-    """
+
+def training_corpus(speaker: Speaker, languages: Sequence[str], seconds: float, seed: int) -> Corpus:
+    """Speak distinct sentences, the languages in turn, until there is enough; voice, speed, pitch, loudness vary."""
     rng = random.Random(seed)
-    taken = frozenset(text.rstrip(".") for text in without)
-    texts = {language: sentences(language, rng, taken) for language in languages}
+    texts = {language: sentences(language, rng) for language in languages}
     clips: list[Clip] = []
     length = 0.0
     while length < seconds:
         language = languages[len(clips) % len(languages)]
-        text = next(texts[language])
-        variant = rng.choice(_VARIANTS) if varied else ""
-        speed, pitch, gain = rng.randint(125, 200), rng.randint(35, 65), rng.uniform(0.4, 1.2)
-        if not varied:
-            speed, pitch, gain = 160, 50, 1.0
-        clip = clip_from(speaker.speak(text, _VOICES[language] + variant, speed, pitch), text, gain)
-        clips.append(clip)
-        length += len(clip.targets) * 0.04
+        voice = _VOICES[language] + rng.choice(_VARIANTS)
+        utterance = speaker.speak(next(texts[language]), voice, rng.randint(125, 200), rng.randint(35, 65))
+        clips.append(clip_from(utterance, rng.uniform(0.4, 1.2)))
+        length += len(clips[-1].targets) * _STEP_SECONDS
     return Corpus(tuple(clips))
 
 
-def speak_demo(speaker: Speaker, language: str, text: str, words_per_minute: int) -> Clip:
-    return clip_from(speaker.speak(text, _VOICES[language], words_per_minute, 50), text)
+def held_out_corpus(speaker: Speaker, languages: Sequence[str], variant: str = "") -> Corpus:
+    """The held-out sentences of some languages, in turn, by the default voice or a variant of it such as "+f5"."""
+    turns = zip(*(HELD_OUT[language] for language in languages), strict=False)
+    return Corpus(
+        tuple(
+            say(speaker, language, text, variant)
+            for texts in turns
+            for language, text in zip(languages, texts, strict=True)
+        )
+    )
+
+
+def say(speaker: Speaker, language: str, text: str, variant: str = "") -> Clip:
+    """One sentence at an ordinary speed by the default voice of its language, or a variant."""
+    return clip_from(speaker.speak(text, _VOICES[language] + variant, 165, 50))

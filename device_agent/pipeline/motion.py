@@ -6,6 +6,7 @@ belongs to step t of the sound. Memory is bounded: the graph sees a fixed window
 is kept however long the sound lasts.
 """
 
+from collections import deque
 from collections.abc import Iterator
 
 import numpy as np
@@ -35,7 +36,8 @@ class MotionStream:
             raise RuntimeFailure("This bundle wants other audio features than this agent computes; update the agent.")
         stage = manifest.stage("motion")
         self._runtime = runtime
-        self._features = FeatureExtractor()
+        self._extractor = FeatureExtractor()
+        self._due: deque[FloatArray] = deque()
         self._kv = np.zeros(stage.input("kv_in").shape, dtype=np.float32)
         self._mask = np.full(stage.input("mask").shape, MASKED, dtype=np.float32)
         self._empty_slots = self._mask.shape[-1]
@@ -47,26 +49,30 @@ class MotionStream:
         self._highest = np.array([parameter.maximum for parameter in parameters], dtype=np.float32)
 
     def push(self, samples: FloatArray) -> Iterator[FloatArray]:
-        """Take mono 16 kHz samples in [-1, 1] and yield the motion they complete. Iterate it to its end.
+        """Take mono 16 kHz samples in [-1, 1] and give the motion they complete, each computed when it is asked for.
 
-        Raises RuntimeFailure when the graph fails.
+        What one iterator did not deliver, the next one does. Iterating raises RuntimeFailure when the graph fails.
         """
         if self._finished:
             raise ValueError("This motion stream was finished; start a new one for a new sound.")
-        for features in self._features.push(samples):
-            yield from self._step(features)
+        self._due.extend(self._extractor.push(samples))
+        return self._deliver()
 
     def finish(self) -> Iterator[FloatArray]:
-        """End the sound and yield the motion still due: in all, one array per started 40 ms."""
-        if self._finished:
-            return
-        last = self._features.finish()
-        silence = self._features.push(np.zeros(self._look_ahead * STEP_SAMPLES, dtype=np.float32))
-        self._finished = True
-        for features in (*last, *silence):
-            yield from self._step(features)
+        """End the sound and give the motion still due: in all, one array per started 40 ms."""
+        if not self._finished:
+            self._finished = True
+            self._due.extend(self._extractor.finish())
+            self._due.extend(self._extractor.push(np.zeros(self._look_ahead * STEP_SAMPLES, dtype=np.float32)))
+        return self._deliver()
 
-    def _step(self, features: FloatArray) -> Iterator[FloatArray]:
+    def _deliver(self) -> Iterator[FloatArray]:
+        while self._due:
+            motion = self._step(self._due.popleft())
+            if motion is not None:
+                yield motion
+
+    def _step(self, features: FloatArray) -> FloatArray | None:
         if self._empty_slots:
             self._empty_slots -= 1
             self._mask[..., self._empty_slots] = 0.0
@@ -74,11 +80,11 @@ class MotionStream:
         self._kv = outputs["kv_out"]
         if self._to_drop:
             self._to_drop -= 1
-            return
+            return None
         motion = outputs["motion"].reshape(-1)
         if not np.isfinite(motion).all():
             raise RuntimeFailure("The motion graph answered with values that are not finite.")
-        yield np.clip(motion, self._lowest, self._highest)
+        return np.clip(motion, self._lowest, self._highest)
 
 
 def motion_for(runtime: MotionRuntime, samples: FloatArray) -> FloatArray:
