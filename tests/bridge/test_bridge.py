@@ -2,6 +2,7 @@
 have is with the broker, whatever dies in between."""
 
 import shutil
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -229,6 +230,15 @@ def test_sigterm_ends_it_in_time_with_everything_stored(frame: FrameClient, brid
     bridge.start()
     assert frame.is_acknowledged(39)
     assert Playback.objects.count() == 39
+
+
+def test_sigterm_ends_it_in_time_without_a_broker_too(broker: BrokerHandle, bridge: BridgeProcess) -> None:
+    bridge.start()
+    broker.kill9()
+    assert eventually(lambda: "does not answer" in bridge.log), bridge.log
+    since = time.monotonic()
+    assert bridge.stop() == 0, bridge.log
+    assert time.monotonic() - since < 5
 
 
 def test_a_broker_that_refuses_its_subscriptions_ends_it_with_a_sentence(
