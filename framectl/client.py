@@ -69,14 +69,14 @@ class Client:
         """The JSON answer of a POST."""
         return self._json("POST", path, json=body)
 
-    def pages(self, path: str, limit: int | None = None, **query: str | int | None) -> Iterator[dict[str, Any]]:
-        """All results of a list, page by page, at most ``limit``."""
+    def pages(self, path: str, at_most: int | None = None, **query: str | int | None) -> Iterator[dict[str, Any]]:
+        """All results of a list, page by page, or the first ``at_most``."""
         cursor: str | None = None
         count = 0
         for _ in range(MAX_PAGES):
             page = self.get(path, cursor=cursor, **query)
             for row in page["results"]:
-                if limit is not None and count >= limit:
+                if at_most is not None and count >= at_most:
                     return
                 count += 1
                 yield row

@@ -1,2 +1,90 @@
-def add_parser(groups, common):
-    pass
+"""``framectl frames``: what every frame says it runs."""
+
+from argparse import ArgumentParser, Namespace
+from typing import Any
+from urllib.parse import quote
+
+from framectl.client import Client
+from framectl.output import printable, show, table
+from framectl.signing import split_release
+
+
+def add_parser(groups: Any, common: ArgumentParser) -> None:
+    """``frames [list]`` and ``frames show ID``."""
+    top = groups.add_parser("frames", parents=[common], help="frames and what they run")
+    _add_filters(top)
+    commands = top.add_subparsers(dest="action")
+    one = commands.add_parser("show", parents=[common], help="one frame")
+    one.add_argument("id")
+    one.set_defaults(run=_show)
+
+
+def _add_filters(parser: ArgumentParser) -> None:
+    parser.add_argument("--group", help="frames of this FrameGroup")
+    parser.add_argument("--locale")
+    parser.add_argument("--release", metavar='"NAME VERSION"', help="frames that run this release")
+    parser.add_argument("--limit", type=int, default=100)
+    parser.set_defaults(run=_list)
+
+
+def _list(arguments: Namespace) -> None:
+    with Client.from_arguments(arguments) as client:
+        names = release_names(client)
+        digest = None
+        if arguments.release:
+            name, version = split_release(arguments.release)
+            digest = client.get(f"releases/{name}/{version}/")["digest"]
+        query = f"locale={arguments.locale}" if arguments.locale else None
+        found = list(client.pages("frames/", at_most=arguments.limit, group=arguments.group, q=query, release=digest))
+    for frame in found:
+        frame["release_name"] = release_name(frame, names)
+    rows = [
+        (frame["id"], frame["locale"], frame["hardware"], frame["release_name"], frame["state"], _failure(frame))
+        for frame in found
+    ]
+    show(arguments, found, lambda: table(("FRAME", "LOCALE", "HARDWARE", "RELEASE", "STATE", "FAILURE"), rows))
+
+
+def _show(arguments: Namespace) -> None:
+    with Client.from_arguments(arguments) as client:
+        frame = client.get(f"frames/{quote(arguments.id, safe='')}/")
+        frame["release_name"] = release_name(frame, release_names(client))
+    show(arguments, frame, lambda: described(frame))
+
+
+def release_names(client: Client) -> dict[str, str]:
+    """Digest -> "name version" of all releases on the server."""
+    return {release["digest"]: f"{release['name']} {release['version']}" for release in client.pages("releases/")}
+
+
+def release_name(frame: dict[str, Any], names: dict[str, str]) -> str | None:
+    """The release the frame says it runs, by name; its digest where the server does not know it; None for none."""
+    digest = frame["release"]
+    return None if digest is None else names.get(digest, digest[:12])
+
+
+def described(frame: dict[str, Any]) -> str:
+    """One frame for people."""
+    simulated = ", simulated" if frame["simulated"] else ""
+    lines = [
+        f"{frame['id']} ({frame['hardware']}, {frame['locale']}{simulated})",
+        f"Runs {frame['release_name'] or 'no release'}; {frame['state'] or 'has not reported yet'}",
+        f"Last seen {frame['last_seen'] or 'never'}, agent {frame['agent_version'] or 'unknown'}",
+    ]
+    if failure := _failure(frame):
+        lines.append(f"Failure: {failure}")
+    if errors := frame["lip_errors"]:
+        rows = [(row["segment"], _mm(row["lip_mm"]), _mm(row["mean_pose_mm"]), _mm(row["limit_mm"])) for row in errors]
+        lines += ["", table(("SEGMENT", "LIP ERROR", "MEAN POSE", "LIMIT"), rows)]
+    if events := frame.get("health_events"):
+        lines += ["", table(("AT", "KIND", "DETAIL"), [(row["at"], row["kind"], row["detail"]) for row in events])]
+    return "\n".join(line if "\n" in line else printable(line) for line in lines)
+
+
+def _failure(frame: dict[str, Any]) -> str | None:
+    failure = frame["failure"]
+    return None if failure is None else f"{failure['reason']}: {failure['detail']}"
+
+
+def _mm(value: float | None) -> str | None:
+    return None if value is None else f"{value:.2f} mm"

@@ -5,7 +5,7 @@ import pytest
 
 from framectl.errors import CommandFailed
 from framectl.offline import OfflineFolder
-from framectl.package import Package
+from framectl.package import Package, write_package
 from protocol.chunks import build_index
 from protocol.repository import ArtifactManifest, artifact_manifest
 from tests.framectl.conftest import BASE, Desk, adapter
@@ -159,9 +159,9 @@ def test_a_folder_is_advanced_only_when_the_package_has_been_written(
 def test_a_file_that_changes_while_it_is_packed_is_refused(
     desk: Desk, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import framectl.signing as signing
+    from framectl import signing
 
-    write = signing.write_package
+    write = write_package
 
     def change_then_write(*arguments: object) -> None:
         desk.file("base.bundle", b"trained again")
