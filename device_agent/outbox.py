@@ -16,7 +16,8 @@ import errno
 import logging
 import os
 import re
-from collections import deque
+from collections import Counter, deque
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import msgspec
@@ -26,7 +27,7 @@ from device_agent.ports import wall_clock_ms
 from device_agent.segments import Line, Segment, is_power, pack, read_lines
 from device_agent.telemetry import health, random_id
 from protocol.limits import MAX_MESSAGE
-from protocol.messages import AnyEvent, PowerSample, RandomId, Version
+from protocol.messages import AnyEvent, HealthEvent, PowerSample, RandomId, Version
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +37,8 @@ SEGMENT_BYTES = 256 * 1024
 MAX_EVENT_BYTES = 8 * 1024
 BATCH_BYTES = MAX_MESSAGE - 2 * 1024
 """Bytes of events in one message; the rest is for the batch around them."""
+GAP = "outbox_gap"
+"""Kind of the HealthEvent that counts what was lost."""
 SAVE_EVERY = 200
 """Committed events after which the watermark is written."""
 
@@ -77,7 +80,7 @@ class FileOutbox:
         last = max((segment.last for segment in self._segments), default=0)
         self._next = max(last, self._state.committed, self._state.given) + 1
         if damaged:
-            self._record_gap("Lines of the outbox were damaged on disk", damaged=damaged)
+            self._record_gap("Lines of the outbox were damaged on disk", {"damaged": damaged})
         self._forget_committed()
 
     @property
@@ -243,18 +246,18 @@ class FileOutbox:
         self._state = msgspec.structs.replace(self._state, given=self._next - 1)
         self._save_state()
         self._close_active()
-        power = other = 0
+        lost: Counter[str] = Counter(power=0, other=0)
         for segment in self._segments:
             if size <= size_goal and count <= count_goal:
                 break
             if segment.power:
                 freed, dropped = self._drop_power(segment)
-                size, count, power = size - freed, count - dropped, power + dropped
+                size, count, lost["power"] = size - freed, count - dropped, lost["power"] + dropped
         while self._segments and (size > size_goal or count > count_goal or not self._segments[0].count):
+            lost.update(_counted(read_lines(self._segments[0].path)[0], self._state.committed))
             gone = self._drop_oldest()
             size, count = size - gone.size, count - gone.count
-            power, other = power + gone.power, other + gone.count - gone.power
-        self._record_gap("The outbox was full: the backend could not be reached for too long", power=power, other=other)
+        self._record_gap("The outbox was full: the backend could not be reached for too long", lost)
 
     def _drop_power(self, segment: Segment) -> tuple[int, int]:
         """Rewrite the segment without power samples. Returns bytes and events that went."""
@@ -267,11 +270,26 @@ class FileOutbox:
         self._head = None
         return freed
 
-    def _record_gap(self, why: str, **figures: int) -> None:
-        counted = {name: float(count) for name, count in figures.items()}
-        detail = f"{why}; {sum(figures.values())} events are lost."
-        event = health("outbox_gap", detail, at=wall_clock_ms(), release=None, figures=counted)
+    def _record_gap(self, why: str, lost: Mapping[str, int]) -> None:
+        counted = {name: float(count) for name, count in lost.items()}
+        detail = f"{why}; {sum(lost.values())} events are lost."
+        event = health(GAP, detail, at=wall_clock_ms(), release=None, figures=counted)
         self._write(_encoder.encode(msgspec.structs.replace(event, seq=self._next)), power=False)
+
+
+def _counted(lines: Iterable[Line], committed: int) -> Counter[str]:
+    """How many uncommitted events these are; a gap among them stands for all it told of."""
+    lost: Counter[str] = Counter()
+    for seq, text in lines:
+        if seq <= committed:
+            continue
+        if GAP.encode() in text:
+            event = _decoder.decode(text)
+            if isinstance(event, HealthEvent) and event.kind == GAP:
+                lost.update({name: int(count) for name, count in event.figures.items()})
+                continue
+        lost["power" if is_power(text) else "other"] += 1
+    return lost
 
 
 class MemoryOutbox:

@@ -16,9 +16,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from device_agent.files import sync_folder
-from protocol.chunks import sha256_hex
+from protocol.chunks import chunk_length, sha256_hex
 from protocol.errors import Reason, Refused
-from protocol.limits import CHUNK_SIZE
 
 HEADROOM = 64 * 1024 * 1024
 """Bytes of disk that stay free for everything else on the frame."""
@@ -131,8 +130,8 @@ class FileSink:
         good = 0
         handle = os.open(self._partial, os.O_RDWR | os.O_CREAT, 0o600)
         with os.fdopen(handle, "r+b") as file:
-            for expected in chunk_hashes:
-                chunk = file.read(CHUNK_SIZE)
+            for number, expected in enumerate(chunk_hashes):
+                chunk = file.read(chunk_length(self._length, number))
                 if not chunk or sha256_hex(chunk) != expected:
                     break
                 self._whole.update(chunk)
