@@ -1,0 +1,106 @@
+"""What a person can ask of a rollout: which commands its state allows, how many frames each touches, and the words."""
+
+from dataclasses import dataclass
+
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy, ngettext
+
+from dashboards.words import Words
+from ota.domain.rollout import COMMANDS, TRANSITIONS, Command, RolloutState
+from ota.selectors import RolloutSummary
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One command as the page offers it. ``effect`` is one sentence that says how many frames it touches."""
+
+    kind: Command
+    word: Words
+    icon: str
+    tone: str
+    effect: str
+
+
+LOOKS: dict[Command, tuple[Words, str, str]] = {
+    Command.PAUSE: (gettext_lazy("Pause"), "pause", ""),
+    Command.RESUME: (gettext_lazy("Resume"), "play", ""),
+    Command.ADVANCE: (gettext_lazy("Advance"), "forward", ""),
+    Command.ABORT: (gettext_lazy("Abort"), "stop", "danger"),
+    Command.ROLLBACK: (gettext_lazy("Roll back"), "undo", "danger"),
+}
+
+
+def choices(rollout: RolloutSummary) -> list[Choice]:
+    """The commands that the rollout's state allows now, mildest first."""
+    return [choice(rollout, kind) for kind in LOOKS if allowed(rollout, kind)]
+
+
+def allowed(rollout: RolloutSummary, kind: Command) -> bool:
+    if (RolloutState(rollout.state), COMMANDS[kind]) not in TRANSITIONS:
+        return False
+    return kind is not Command.ADVANCE or rollout.current_stage < len(rollout.stages)
+
+
+def choice(rollout: RolloutSummary, kind: Command) -> Choice:
+    word, icon, tone = LOOKS[kind]
+    return Choice(kind, word, icon, tone, _EFFECTS[kind](rollout))
+
+
+def _pause(rollout: RolloutSummary) -> str:
+    frames = rollout.in_flight
+    return ngettext(
+        "No further stage opens. {frames} frame in flight finishes what it has begun.",
+        "No further stage opens. {frames} frames in flight finish what they have begun.",
+        frames,
+    ).format(frames=frames)
+
+
+def _resume(rollout: RolloutSummary) -> str:
+    frames = sum(stage.frames for stage in rollout.stages if stage.opened_at is None)
+    return ngettext(
+        "Stages open again as the ones before them commit: {frames} frame has not had its turn yet.",
+        "Stages open again as the ones before them commit: {frames} frames have not had their turn yet.",
+        frames,
+    ).format(frames=frames)
+
+
+def _advance(rollout: RolloutSummary) -> str:
+    stage = rollout.stages[rollout.current_stage] if rollout.current_stage < len(rollout.stages) else None
+    if stage is None:
+        return _("There is no further stage.")
+    return ngettext(
+        "Opens stage {number} now, without waiting for the one before: {frames} frame is offered the release.",
+        "Opens stage {number} now, without waiting for the one before: {frames} frames are offered the release.",
+        stage.frames,
+    ).format(number=stage.number, frames=stage.frames)
+
+
+def _abort(rollout: RolloutSummary) -> str:
+    offered = rollout.in_flight + rollout.dark
+    touched = ngettext(
+        "Stops offering: {frames} frame that has not committed keeps what it had.",
+        "Stops offering: {frames} frames that have not committed keep what they had.",
+        offered,
+    ).format(frames=offered)
+    kept = ngettext(
+        "{frames} updated frame stays updated.", "{frames} updated frames stay updated.", rollout.committed
+    ).format(frames=rollout.committed)
+    return _("{touched} {kept}").format(touched=touched, kept=kept)
+
+
+def _rollback(rollout: RolloutSummary) -> str:
+    frames = rollout.committed + rollout.in_flight + rollout.dark
+    return ngettext(
+        "Stops offering and returns {frames} frame to the release it had.",
+        "Stops offering and returns {frames} frames to the release they had.",
+        frames,
+    ).format(frames=frames)
+
+
+_EFFECTS = {
+    Command.PAUSE: _pause,
+    Command.RESUME: _resume,
+    Command.ADVANCE: _advance,
+    Command.ABORT: _abort,
+    Command.ROLLBACK: _rollback,
+}

@@ -1,0 +1,100 @@
+"""The rollouts, one rollout's page, and the commands people give it."""
+
+from django.contrib import messages
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, redirect, render
+from django.utils import timezone
+from django.utils.translation import gettext as _
+from django.views.decorators.http import require_http_methods
+
+from dashboards import figures, rollout_page, selectors_rollout
+from dashboards.commands import allowed, choice, choices
+from dashboards.views.pages import page, render_live
+from ota.domain.rollout import Command, NotAllowed
+from ota.models import Rollout
+from ota.selectors import rollout_detail, rollouts
+
+PER_PAGE = 20
+MAX_REASON = 500
+
+
+@page
+def rollout_list(request: HttpRequest) -> HttpResponse:
+    below = request.GET.get("below", "")
+    found = rollouts(PER_PAGE + 1, before=int(below) if below.isdecimal() and len(below) < 19 else None)
+    now = timezone.now()
+    context = {
+        "section": "rollouts",
+        "rollouts": [(r, rollout_page.verdict(r), rollout_page.strip(r, now)) for r in found[:PER_PAGE]],
+        "next": found[PER_PAGE - 1].id if len(found) > PER_PAGE else None,
+    }
+    return render(request, "dashboards/rollout_list.html", context)
+
+
+@page
+def rollout(request: HttpRequest, rollout_id: int) -> HttpResponse:
+    row = get_object_or_404(Rollout.objects.select_related("release", "group"), pk=rollout_id)
+    detail, now = rollout_detail(row), timezone.now()
+    context = {
+        "section": "rollouts",
+        "rollout": detail,
+        "verdict": rollout_page.verdict(detail),
+        "stages": rollout_page.strip(detail, now),
+        "choices": choices(detail),
+        "metrics": figures.metric_lines(detail.metrics),
+        "charts": figures.arm_charts(detail, selectors_rollout.stage_openings(row, detail.stages, now)),
+        "lips": selectors_rollout.lip_rows(row),
+        "estimating": selectors_rollout.frames_estimating_power(row),
+        "trail": rollout_page.trail(detail.events),
+        "min_playbacks": figures.MIN_PLAYBACKS,
+        "min_frames": figures.MIN_FRAMES,
+    }
+    return render_live(request, "dashboards/rollout.html", "dashboards/rollout_live.html", context)
+
+
+@page
+@require_http_methods(["GET", "POST"])
+def command(request: HttpRequest, rollout_id: int, kind: str) -> HttpResponse:
+    """Asks for a reason and a confirmation, then does it. What the person was looking at travels along."""
+    if kind not in {known.value for known in Command}:
+        raise Http404
+    row = get_object_or_404(Rollout.objects.select_related("release", "group"), pk=rollout_id)
+    given = request.POST if request.method == "POST" else request.GET
+    reason, seen, problem, code = given.get("reason", "").strip(), given.get("seen_state", ""), "", 200
+    if request.method == "POST":
+        problem, code = _check_reason(reason), 400
+        if not problem:
+            from ota.services import rollouts as services
+
+            try:
+                services.command(row.pk, kind, seen, request.user.get_username(), reason)
+            except services.Stale:
+                problem, code = _("The rollout has moved on since you looked. Read again, then confirm."), 409
+            except NotAllowed as refused:
+                problem, code = str(refused), 409
+            else:
+                messages.success(request, _("Done. The trail below keeps who, when and why."))
+                return redirect("rollout", rollout_id=row.pk)
+        row.refresh_from_db()
+    detail = rollout_detail(row)
+    context = {
+        "section": "rollouts",
+        "rollout": detail,
+        "verdict": rollout_page.verdict(detail),
+        "choice": choice(detail, Command(kind)),
+        "allowed": allowed(detail, Command(kind)),
+        "seen_state": seen if seen and code != 409 else detail.seen_state,
+        "reason": reason,
+        "problem": problem,
+        "max_reason": MAX_REASON,
+    }
+    return render(request, "dashboards/rollout_command.html", context, status=code)
+
+
+def _check_reason(reason: str) -> str:
+    """What is wrong with the reason, in one sentence; empty when nothing is."""
+    if not reason:
+        return _("Write why: the trail keeps it for whoever asks later.")
+    if len(reason) > MAX_REASON or "\0" in reason:
+        return _("Write the reason in at most {count} plain characters.").format(count=MAX_REASON)
+    return ""

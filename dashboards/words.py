@@ -1,0 +1,92 @@
+"""What states, reasons and kinds are called on screen: always an icon, a word and a colour together."""
+
+from dataclasses import dataclass
+
+from django.utils.functional import Promise
+from django.utils.translation import gettext_lazy as _
+from django.utils.translation import pgettext_lazy
+
+Words = str | Promise
+
+
+@dataclass(frozen=True)
+class Status:
+    """``icon`` is a name in ``dashboards.icons``, ``tone`` a class in the style sheet."""
+
+    word: Words
+    icon: str
+    tone: str
+
+
+ROLLOUT = {
+    "running": Status(pgettext_lazy("rollout state", "Running"), "turning", "busy"),
+    "paused": Status(pgettext_lazy("rollout state", "Paused"), "pause", "warn"),
+    "succeeded": Status(pgettext_lazy("rollout state", "Succeeded"), "check", "good"),
+    "aborted": Status(pgettext_lazy("rollout state", "Aborted"), "stop", "quiet"),
+    "rolled_back": Status(pgettext_lazy("rollout state", "Rolled back"), "undo", "bad"),
+}
+
+INSTALL = {
+    "idle": Status(pgettext_lazy("install state", "Idle"), "dot", "quiet"),
+    "pending": Status(pgettext_lazy("install state", "Pending"), "clock", "quiet"),
+    "offered": Status(pgettext_lazy("install state", "Offered"), "send", "busy"),
+    "downloading": Status(pgettext_lazy("install state", "Downloading"), "down", "busy"),
+    "verifying": Status(pgettext_lazy("install state", "Verifying"), "shield", "busy"),
+    "staged": Status(pgettext_lazy("install state", "Staged"), "layers", "busy"),
+    "trial": Status(pgettext_lazy("install state", "In trial"), "flask", "busy"),
+    "committed": Status(pgettext_lazy("install state", "Committed"), "check", "good"),
+    "reverted": Status(pgettext_lazy("install state", "Reverted"), "undo", "bad"),
+    "failed": Status(pgettext_lazy("install state", "Failed"), "cross", "bad"),
+    "dark": Status(pgettext_lazy("install state", "Dark"), "unplugged", "lost"),
+}
+
+STAGE = {
+    "waiting": Status(pgettext_lazy("stage state", "Waiting"), "clock", "quiet"),
+    "open": Status(pgettext_lazy("stage state", "Open"), "turning", "busy"),
+    "complete": Status(pgettext_lazy("stage state", "Complete"), "check", "good"),
+    "stopped": Status(pgettext_lazy("stage state", "Stopped"), "pause", "warn"),
+}
+
+ARM = {
+    "canary": pgettext_lazy("arm", "Canary"),
+    "control": pgettext_lazy("arm", "Control"),
+    "holdback": pgettext_lazy("arm", "Holdback"),
+}
+
+REASON = {
+    "wrong_signature": _("Wrong signature"),
+    "expired": _("Expired"),
+    "wrong_frame": _("Meant for another frame"),
+    "wrong_identity": _("Another frame's identity"),
+    "old_version": _("Older than what the frame accepts"),
+    "roles_disagree": _("The two signatures disagree"),
+    "tampered_chunk": _("Tampered chunk"),
+    "not_available": _("Not available"),
+    "wrong_base_model": _("Made for another base model"),
+    "incompatible": _("Incompatible with the frame"),
+    "bad_artifact": _("Bad artifact"),
+    "disk_full": _("Disk full"),
+    "trial_failed": _("Trial failed"),
+    "bad_message": _("Bad message"),
+    "internal": _("Internal fault"),
+}
+
+METRIC = {
+    "completion": _("Completion"),
+    "complaints": _("Complaints per 1,000 playbacks"),
+    "power": _("Power"),
+}
+
+
+def status(table: dict[str, Status], state: str) -> Status:
+    """The status of ``state``; one nobody has words for is shown as it is rather than hidden."""
+    return table.get(state, Status(state, "dot", "quiet"))
+
+
+def reason(name: str) -> Words:
+    """The words for a refusal's reason, or the reason itself."""
+    return REASON.get(name, name)
+
+
+def arm(name: str) -> Words:
+    return ARM.get(name, name)
