@@ -23,11 +23,13 @@ from pathlib import Path
 import msgspec
 
 from device_agent.files import replace_file, sync_folder
+from device_agent.memory import MemoryOutbox
 from device_agent.ports import wall_clock_ms
-from device_agent.segments import Line, Segment, is_power, pack, read_lines
+from device_agent.segments import BATCH_BYTES, Line, Segment, is_power, pack, read_lines
 from device_agent.telemetry import health, random_id
-from protocol.limits import MAX_MESSAGE
 from protocol.messages import AnyEvent, HealthEvent, PowerSample, RandomId, Version
+
+__all__ = ["FileOutbox", "MemoryOutbox"]
 
 log = logging.getLogger(__name__)
 
@@ -35,8 +37,6 @@ MAX_BYTES = 16 * 1024 * 1024
 MAX_EVENTS = 100_000
 SEGMENT_BYTES = 256 * 1024
 MAX_EVENT_BYTES = 8 * 1024
-BATCH_BYTES = MAX_MESSAGE - 2 * 1024
-"""Bytes of events in one message; the rest is for the batch around them."""
 GAP = "outbox_gap"
 """Kind of the HealthEvent that counts what was lost."""
 SAVE_EVERY = 200
@@ -290,49 +290,3 @@ def _counted(lines: Iterable[Line], committed: int) -> Counter[str]:
                 continue
         lost["power" if is_power(text) else "other"] += 1
     return lost
-
-
-class MemoryOutbox:
-    """An outbox as long as the process lives; beyond ``max_events`` the oldest are dropped and counted in ``lost``."""
-
-    def __init__(self, max_events: int = 2_000) -> None:
-        self._id = random_id()
-        self._events: deque[AnyEvent] = deque()
-        self._max_events = max_events
-        self._next = 1
-        self.lost = 0
-
-    @property
-    def outbox_id(self) -> str:
-        return self._id
-
-    @property
-    def waiting(self) -> int:
-        """Events that are not committed."""
-        return len(self._events)
-
-    def append(self, event: AnyEvent) -> int:
-        seq = self._next
-        self._next += 1
-        self._events.append(msgspec.structs.replace(event, seq=seq))
-        if len(self._events) > self._max_events:
-            self._events.popleft()
-            self.lost += 1
-        return seq
-
-    def flush(self) -> None:
-        pass
-
-    def peek(self, limit: int) -> list[AnyEvent]:
-        events: list[AnyEvent] = []
-        size = 0
-        for event in self._events:
-            size += len(_encoder.encode(event)) + 1
-            if len(events) >= limit or size > BATCH_BYTES:
-                break
-            events.append(event)
-        return events
-
-    def discard(self, through: int) -> None:
-        while self._events and self._events[0].seq <= through:
-            self._events.popleft()

@@ -4,6 +4,11 @@ import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
+from protocol.limits import MAX_MESSAGE
+
+BATCH_BYTES = MAX_MESSAGE - 2 * 1024
+"""Bytes of events in one message; the rest is for the batch around them."""
+
 Line = tuple[int, bytes]
 """An event's number and its JSON."""
 

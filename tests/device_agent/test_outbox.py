@@ -10,7 +10,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from device_agent.outbox import BATCH_BYTES, FileOutbox, MemoryOutbox
+from device_agent.outbox import FileOutbox, MemoryOutbox
+from device_agent.segments import BATCH_BYTES, pack
 from device_agent.telemetry import estimated_power, health
 from protocol.codec import encode
 from protocol.limits import MAX_EVENTS_PER_BATCH
@@ -178,8 +179,6 @@ def test_a_lost_state_file_means_a_new_outbox_id(tmp_path: Path) -> None:
 
 
 def test_an_event_nobody_can_read_any_more_does_not_stop_the_others(tmp_path: Path) -> None:
-    from device_agent.segments import pack
-
     FileOutbox(tmp_path).append(note())
     (tmp_path / f"{2:016d}.log").write_bytes(pack(2, b'{"type":"of the future","seq":2}'))
     (tmp_path / f"{3:016d}.log").write_bytes(pack(3, msgspec.json.encode(msgspec.structs.replace(note(), seq=3))))
