@@ -1,0 +1,191 @@
+"""The household's side: films are played with the active slot, one at a time, and the page answers nobody else."""
+
+import http.client
+import json
+import threading
+import urllib.parse
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from device_agent import player as player_module
+from device_agent.installer.machine import Installed, Slot
+from device_agent.local_page import MAX_BODY, LocalPage
+from device_agent.player import FILMS, Player, PlayRefused
+from device_agent.store import FileStore
+from protocol.messages import AnyEvent, Complaint, HealthEvent, PlaybackEvent, PowerSample
+from tests.device_agent.test_store import put
+
+MODEL = Path(__file__).parents[2] / "reference_model"
+PHOTO = MODEL / "assets" / "portrait.png"
+VOICE = MODEL / "assets" / "voice-zh.wav"
+
+
+class House:
+    """A player over a real store with the real model, without a connection."""
+
+    def __init__(self, folder: Path, timeout_s: float = 60.0) -> None:
+        self.folder = folder
+        self.store = FileStore(folder)
+        data = (MODEL / "artifacts" / "talking-portrait-1.0.bundle").read_bytes()
+        bundle = Installed(kind="base_model", path="base/b", length=len(data), sha256=put(self.store, data))
+        self.slot: Slot | None = Slot(release=put(self.store, b"manifest"), artifacts=(bundle,))
+        self.events: list[AnyEvent] = []
+        self.quiet = threading.Lock()
+        self.player = Player(folder, self.store, lambda: self.slot, self.events.append, self.quiet, timeout_s)
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> House:
+    return House(tmp_path)
+
+
+@pytest.mark.slow
+def test_a_film_is_recorded_with_the_release_it_was_played_with(house: House) -> None:
+    assert house.slot is not None
+    playback = house.player.play(PHOTO, VOICE)
+    assert Path(playback.out).is_file()
+    assert playback.seconds == pytest.approx(4.7, abs=0.6)
+    shown, power = house.events
+    assert isinstance(shown, PlaybackEvent)
+    assert isinstance(power, PowerSample)
+    assert power.estimated, "there is no meter here"
+    assert shown.completed
+    assert shown.watched_s == shown.video_s == playback.seconds
+    assert shown.release == power.release == house.slot.release
+
+    old, house.slot = house.slot.release, None
+    house.player.complain(playback.playback_id)
+    house.player.complain(playback.playback_id)
+    complaints = [event for event in house.events if isinstance(event, Complaint)]
+    assert [(event.playback_id, event.release) for event in complaints] == [(playback.playback_id, old)]
+    again = Player(house.folder, house.store, lambda: None, house.events.append, house.quiet)
+    assert again.recent[0].complained
+
+
+@pytest.mark.slow
+def test_a_broken_voice_is_the_households_business(house: House, tmp_path: Path) -> None:
+    broken = tmp_path / "broken.wav"
+    broken.write_bytes(b"RIFF")
+    with pytest.raises(PlayRefused, match="not a WAV"):
+        house.player.play(PHOTO, broken)
+    assert house.events == []
+
+
+@pytest.mark.slow
+def test_a_film_that_takes_too_long_is_given_up_and_told(tmp_path: Path) -> None:
+    house = House(tmp_path, timeout_s=0.2)
+    with pytest.raises(PlayRefused, match="not ready"):
+        house.player.play(PHOTO, VOICE)
+    (event,) = house.events
+    assert isinstance(event, HealthEvent)
+    assert event.kind == "playback_failed"
+
+
+def test_a_blank_frame_plays_nothing_yet(house: House) -> None:
+    house.slot = None
+    with pytest.raises(PlayRefused, match="no release yet"):
+        house.player.play(PHOTO, VOICE)
+
+
+def test_a_film_waits_for_a_trial(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(player_module, "QUIET_PATIENCE_S", 0.05)
+    with house.quiet, pytest.raises(PlayRefused, match="being tried") as caught:
+        house.player.play(PHOTO, VOICE)
+    assert caught.value.busy
+
+
+def test_old_films_go(house: House) -> None:
+    for number in range(FILMS + 5):
+        (house.folder / "films" / f"{number}.mp4").write_bytes(b"x")
+    house.player._forget_films()
+    assert len(list((house.folder / "films").glob("*.mp4"))) == FILMS
+
+
+# --- the page ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def page(house: House, tmp_path: Path) -> Iterator[LocalPage]:
+    media = tmp_path / "media"
+    media.mkdir()
+    status = {"frame_id": "frame-1", "state": "committed", "release_name": "portrait <1.0>"}
+    page = LocalPage(house.player, lambda: status, [media])
+    yield page
+    page.close()
+
+
+def ask(
+    page: LocalPage, method: str, path: str, body: bytes | None = None, **headers: str
+) -> tuple[int, http.client.HTTPMessage, bytes]:
+    connection = http.client.HTTPConnection("127.0.0.1", page.port, timeout=10)
+    connection.request(method, path, body, {name.replace("_", "-"): value for name, value in headers.items()})
+    answer = connection.getresponse()
+    data = answer.read()
+    connection.close()
+    return answer.status, answer.headers, data
+
+
+def test_the_page_says_what_plays_in_both_languages(page: LocalPage) -> None:
+    status, headers, body = ask(page, "GET", "/")
+    assert status == 200
+    assert headers["X-Frame-Options"] == "DENY"
+    text = body.decode()
+    assert "portrait &lt;1.0&gt;" in text
+    assert "up to date · 已是最新" in text
+    assert json.loads(ask(page, "GET", "/status")[2])["state"] == "committed"
+
+
+def test_other_sites_cannot_use_the_page(page: LocalPage) -> None:
+    assert ask(page, "GET", "/", Host="evil.example")[0] == 403
+    assert ask(page, "POST", "/complain", b"{}", Origin="https://evil.example")[0] == 403
+    assert ask(page, "GET", "/", Origin=f"http://127.0.0.1:{page.port}")[0] == 200
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status"),
+    [
+        ("/play", b"", 400),
+        ("/play", b"[]", 400),
+        ("/play", b'{"photo": 1, "voice": 2}', 400),
+        ("/play", b"\xff" * 10, 400),
+        ("/play", b"x" * (MAX_BODY + 1), 400),
+        ("/play", b'{"photo": "relative.png", "voice": "relative.wav"}', 403),
+        ("/play", b'{"photo": "/etc/passwd", "voice": "/etc/passwd"}', 403),
+        ("/complain", b'{"playback_id": "00000000000000000000000000000000"}', 422),
+        ("/nowhere", b"{}", 404),
+    ],
+)
+def test_bad_requests_get_one_sentence(page: LocalPage, path: str, body: bytes, status: int) -> None:
+    code, _, answer = ask(page, "POST", path, body)
+    assert code == status
+    assert json.loads(answer)["detail"].endswith(".")
+
+
+def test_no_path_leads_out_of_the_folders(page: LocalPage, tmp_path: Path) -> None:
+    media = tmp_path / "media"
+    secret = tmp_path / "secret.png"
+    secret.write_bytes(b"x")
+    (media / "link.png").symlink_to(secret)
+    for photo in (media / ".." / "secret.png", media / "link.png", f"{media}-other/x.png", f"{media}/\0"):
+        body = json.dumps({"photo": str(photo), "voice": str(photo)}).encode()
+        assert ask(page, "POST", "/play", body)[0] == 403
+    body = json.dumps({"photo": str(media / "none.png"), "voice": str(media / "none.wav")}).encode()
+    assert ask(page, "POST", "/play", body)[0] == 422
+
+
+def test_the_button_works_without_a_script(page: LocalPage, house: House) -> None:
+    film: dict[str, Any] = {
+        "playback_id": "ab" * 16, "at": 1, "release": "c" * 64, "out": "x.mp4",
+        "seconds": 1.0, "first_frame_ms": 1.0, "fps": 30.0,
+    }  # fmt: skip
+    house.player._recent.append(player_module.Playback(**film))
+    assert "Lips don't match · 口型不对" in ask(page, "GET", "/")[2].decode()
+    form = urllib.parse.urlencode({"playback_id": "ab" * 16}).encode()
+    status, headers, _ = ask(page, "POST", "/complain", form, Content_Type="application/x-www-form-urlencoded")
+    assert (status, headers["Location"]) == (303, "/")
+    (event,) = house.events
+    assert isinstance(event, Complaint)
+    assert "已记录" in ask(page, "GET", "/")[2].decode()
