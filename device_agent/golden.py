@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from device_agent.adapters import Adapter
-from device_agent.bundle import Bundle, FloatArray
+from device_agent.bundle import Bundle
+from device_agent.bundle_manifest import FloatArray
 from device_agent.pipeline.motion import motion_for
 from device_agent.runtime.base import MotionRuntime, Tensors
 

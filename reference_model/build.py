@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from device_agent import adapters
-from device_agent.bundle import Bundle, FloatArray
+from device_agent.bundle import Bundle
+from device_agent.bundle_manifest import FloatArray
 from device_agent.golden import evaluate
 from device_agent.pipeline.motion import motion_for
 from device_agent.runtime import OrtRuntime

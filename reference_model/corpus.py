@@ -66,14 +66,9 @@ def training_corpus(speaker: Speaker, languages: Sequence[str], seconds: float, 
 
 def held_out_corpus(speaker: Speaker, languages: Sequence[str], variant: str = "") -> Corpus:
     """The held-out sentences of some languages, in turn, by the default voice or a variant of it such as "+f5"."""
-    turns = zip(*(HELD_OUT[language] for language in languages), strict=False)
-    return Corpus(
-        tuple(
-            say(speaker, language, text, variant)
-            for texts in turns
-            for language, text in zip(languages, texts, strict=True)
-        )
-    )
+    turns = zip(*(HELD_OUT[language] for language in languages), strict=True)
+    spoken = [(language, text) for texts in turns for language, text in zip(languages, texts, strict=True)]
+    return Corpus(tuple(say(speaker, language, text, variant) for language, text in spoken))
 
 
 def say(speaker: Speaker, language: str, text: str, variant: str = "") -> Clip:

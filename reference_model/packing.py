@@ -10,9 +10,9 @@ from dataclasses import dataclass
 import msgspec
 import numpy as np
 
-from device_agent.bundle import (
+from device_agent.bundle import MANIFEST
+from device_agent.bundle_manifest import (
     FORMAT,
-    MANIFEST,
     AudioSpec,
     FaceWeights,
     FileEntry,

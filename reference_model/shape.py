@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 
-from device_agent.bundle import AdapterSignature, AdapterTensor, TensorSpec
+from device_agent.bundle_manifest import AdapterSignature, AdapterTensor, TensorSpec
 from device_agent.pipeline.features import FEATURES_PER_STEP
 from reference_model.visemes import PARAMETERS
 

@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from device_agent.bundle import AdapterSignature, AdapterTensor, FloatArray
+from device_agent.bundle_manifest import AdapterSignature, AdapterTensor, FloatArray
 
 FORMAT = "framefleet-adapter-1"
 MAX_ADAPTER_BYTES = 16 * 1024 * 1024

@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from typing import Protocol
 
 from device_agent.adapters import Adapter
-from device_agent.bundle import Bundle, FloatArray, Manifest
+from device_agent.bundle import Bundle
+from device_agent.bundle_manifest import FloatArray, Manifest
 
 Tensors = Mapping[str, FloatArray]
 

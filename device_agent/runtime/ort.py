@@ -5,7 +5,8 @@ from typing import Any
 import numpy as np
 
 from device_agent.adapters import Adapter, AdapterError
-from device_agent.bundle import Bundle, FloatArray, Manifest, Stage
+from device_agent.bundle import Bundle
+from device_agent.bundle_manifest import FloatArray, Manifest, Stage
 from device_agent.runtime.base import RuntimeFailure, Tensors
 
 STAGE = "motion"

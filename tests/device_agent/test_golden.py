@@ -1,0 +1,91 @@
+import time
+
+import pytest
+
+from device_agent.bundle import Bundle
+from device_agent.golden import GoldenResult, evaluate
+from device_agent.runtime import OrtRuntime
+from tests.reference_model.artifacts import bundle, mandarin, with_manifest
+
+
+@pytest.fixture(scope="module")
+def before() -> GoldenResult:
+    return evaluate(bundle(), OrtRuntime())
+
+
+@pytest.fixture(scope="module")
+def after() -> GoldenResult:
+    return evaluate(bundle(), OrtRuntime(), mandarin())
+
+
+def test_the_base_model_beats_the_mean_pose_on_every_segment(before: GoldenResult) -> None:
+    for result in before.segments:
+        assert result.lip_mm < 0.6 * result.mean_pose_mm
+    assert before.segment("base").lip_mm < 0.4
+
+
+def test_the_base_model_is_worse_on_mandarin(before: GoldenResult) -> None:
+    assert before.segment("mandarin").lip_mm > 1.5 * before.segment("base").lip_mm
+
+
+def test_the_adapter_makes_mandarin_better(before: GoldenResult, after: GoldenResult) -> None:
+    assert after.segment("mandarin").lip_mm < 0.36
+    assert after.segment("mandarin").lip_mm < 0.6 * before.segment("mandarin").lip_mm
+
+
+def test_the_adapter_keeps_the_base_segment_usable(after: GoldenResult) -> None:
+    assert after.segment("base").lip_mm < 0.38
+
+
+def test_both_pass_the_bundle_s_limits(before: GoldenResult, after: GoldenResult) -> None:
+    assert before.passed
+    assert after.passed
+    assert before.failures == after.failures == ()
+
+
+def test_the_mean_pose_does_not_depend_on_the_adapter(before: GoldenResult, after: GoldenResult) -> None:
+    assert [result.mean_pose_mm for result in before.segments] == [result.mean_pose_mm for result in after.segments]
+
+
+def test_a_step_is_timed(before: GoldenResult) -> None:
+    assert 0 < before.step_p50_ms <= before.step_p99_ms
+    assert before.step_p50_ms < before.step_limit_ms
+
+
+def test_a_trial_is_short() -> None:
+    runtime = OrtRuntime()
+    started = time.process_time()
+    evaluate(bundle(), runtime, mandarin())
+    assert time.process_time() - started < 2.0
+
+
+def test_a_missed_limit_fails_the_trial_and_names_the_segment() -> None:
+    strict = Bundle.open(with_manifest(lambda manifest: manifest["golden"]["limits_mm"].update(mandarin=0.5)))
+    result = evaluate(strict, OrtRuntime())
+    assert not result.passed
+    (sentence,) = result.failures
+    assert "lip error on mandarin" in sentence
+    assert "at most 0.50 mm" in sentence
+
+
+def test_a_segment_without_a_limit_is_measured_and_passes() -> None:
+    free = Bundle.open(with_manifest(lambda manifest: manifest["golden"]["limits_mm"].update(mandarin=None)))
+    result = evaluate(free, OrtRuntime()).segment("mandarin")
+    assert result.passed
+    assert result.limit_mm is None
+    assert result.lip_mm > 0
+
+
+def test_steps_slower_than_allowed_fail_the_trial() -> None:
+    hasty = Bundle.open(with_manifest(lambda manifest: manifest["golden"].update(step_limit_ms=0.0001)))
+    result = evaluate(hasty, OrtRuntime())
+    assert not result.passed
+    assert "One step takes" in result.failures[0]
+
+
+def test_the_runtime_keeps_bundle_and_adapter_after_the_trial(after: GoldenResult) -> None:
+    runtime = OrtRuntime()
+    evaluate(bundle(), runtime, mandarin())
+    assert runtime.manifest == bundle().manifest
+    # The trial of the base model takes the adapter off again.
+    assert evaluate(bundle(), runtime).segment("mandarin").lip_mm > after.segment("mandarin").lip_mm
