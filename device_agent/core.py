@@ -20,6 +20,7 @@ from device_agent.convergence import converge, failure_of
 from device_agent.installer.driver import Installer
 from device_agent.installer.machine import RESTING, Journal, Kept, Objected, RefusedRelease, Settled, Slot
 from device_agent.ports import FrameIdentity, Ports
+from device_agent.reports import hello, release_of, reported_state
 from device_agent.telemetry import health, refusal
 from device_agent.trust.director import require_current, verify_desired
 from protocol import topics
@@ -27,14 +28,15 @@ from protocol.chunks import sha256_hex
 from protocol.codec import encode
 from protocol.errors import Reason, Refused
 from protocol.exchange import Command, Done, Exchange, Publish
-from protocol.messages import DesiredState, Failure, HealthEvent, Hello, ReportedState
+from protocol.messages import DesiredState, Failure, HealthEvent, Hello
 from protocol.sequences import DEFAULT_RETRY, Perform, RetryPolicy, refresh
 from protocol.session import Session
 
 log = logging.getLogger(__name__)
 
+REPORT_AGAIN_S = 30.0
 REPORT_EVERY_S = 900.0
-"""A report is published again this often: neither a broker's PUBACK nor its memory is relied on."""
+"""A report is published again soon after, and then this often: a PUBACK does not mean that the backend has it."""
 TRY_AGAIN_S = (600.0, 3_600.0, 6 * 3_600.0)
 """Waits before an installation that failed for a passing reason is tried again."""
 PASSING: frozenset[Reason] = frozenset(
@@ -140,7 +142,7 @@ class FrameCore:
             self._resume()
             self._start()
         if self._report_at is not None and now >= self._report_at:
-            self._report()
+            self._report(REPORT_EVERY_S)
         return self._drain()
 
     def wake_up(self, now: float) -> list[Command]:
@@ -151,7 +153,7 @@ class FrameCore:
 
     def fault(self, kind: str, detail: str, now: float) -> list[Command]:
         """Something went wrong around the core that ops should know: recorded as a HealthEvent."""
-        self._record(health(kind, detail, at=self._ports.now_ms(), release=self._release))
+        self._record(health(kind, detail, at=self._ports.now_ms(), release=release_of(self.journal)))
         return self.wake_up(now)
 
     # --- desired state ------------------------------------------------------------------------------------------------
@@ -179,7 +181,7 @@ class FrameCore:
             return
         self._unverified = None
         if desired.version == held:
-            self._hold(desired)
+            self._hold(desired, envelope)
             return
         self._ports.documents.save(DESIRED, envelope)
         if self._exchange is not None:
@@ -198,15 +200,28 @@ class FrameCore:
         else:
             self._installer.apply(Objected(failure_of(refused)))
 
-    def _hold(self, desired: DesiredState) -> None:
-        """The DesiredState that is carried out already came again: what was said about a stray one is over."""
+    def _hold(self, desired: DesiredState, envelope: bytes) -> None:
+        """The version that is held came again: a stray one before it is forgotten, a longer life is taken over."""
         journal = self.journal
-        if journal.failure is None or self._exchange is not None:
+        if self._exchange is not None:
             return
-        if journal.state == "idle":
+        if journal.failure is not None and journal.state == "idle":
             self._installer.apply(Kept(desired.version))
-        elif journal.state == "committed":
+        elif journal.failure is not None and journal.state == "committed":
             self._installer.apply(Settled(desired.version))
+        elif journal.state == "failed" and desired.expires_at > self._stored_expiry():
+            self._ports.documents.save(DESIRED, envelope)
+            if journal.failure is not None and journal.failure.reason is Reason.EXPIRED:
+                self._try_again_at = self._now
+
+    def _stored_expiry(self) -> int:
+        envelope = self._ports.documents.load(DESIRED)
+        if envelope is None:
+            return 0
+        try:
+            return verify_desired(envelope, self._director_root, self.identity.frame_id, 0).expires_at
+        except Refused:
+            return 0
 
     def _resume(self) -> None:
         """Take up the stored DesiredState if it has not been carried out."""
@@ -260,43 +275,17 @@ class FrameCore:
     # --- effects ------------------------------------------------------------------------------------------------------
 
     def _hello(self) -> Hello:
-        journal = self.journal
-        return Hello(
-            frame_id=self.identity.frame_id,
-            agent_version=self.identity.agent_version,
-            hardware=self.identity.hardware,
-            locale=self.identity.locale,
-            desired_version=journal.desired_version,
-            outbox_id=self._ports.outbox.outbox_id,
-            release=self._release,
-        )
+        return hello(self.identity, self.journal, self._ports.outbox.outbox_id)
 
-    def reported(self) -> ReportedState:
-        """What the frame would report now."""
-        journal = self.journal
-        return ReportedState(
-            frame_id=self.identity.frame_id,
-            journal_id=journal.journal_id,
-            sequence=journal.sequence,
-            at=self._ports.now_ms(),
-            agent_version=self.identity.agent_version,
-            state=journal.state,
-            desired_version=journal.desired_version,
-            release=self._release,
-            slot=journal.active,
-            target=journal.target,
-            failure=journal.failure,
-            lip_errors=list(journal.lip_errors),
-        )
-
-    def _report(self) -> None:
+    def _report(self, again_s: float = REPORT_AGAIN_S) -> None:
         if not self._online:
             return  # the next connection begins with a report
-        self._out.append(Publish(topics.frame_topic(self.identity.frame_id, "reported"), encode(self.reported())))
-        self._report_at = self._now + REPORT_EVERY_S
+        state = reported_state(self.identity, self.journal, self._ports.now_ms())
+        self._out.append(Publish(topics.frame_topic(self.identity.frame_id, "reported"), encode(state)))
+        self._report_at = self._now + again_s
 
     def _note(self, failure: Failure) -> None:
-        self._record(refusal(failure, at=self._ports.now_ms(), release=self._release))
+        self._record(refusal(failure, at=self._ports.now_ms(), release=release_of(self.journal)))
 
     def _record(self, event: HealthEvent) -> None:
         try:
@@ -304,11 +293,6 @@ class FrameCore:
         except OSError as error:
             log.error("The event %r could not be recorded: %s", event.kind, error)
         self._noted = True
-
-    @property
-    def _release(self) -> str | None:
-        playing = self.journal.playing
-        return playing.release if playing else None
 
     def _collect(self) -> None:
         gone = self._ports.store.collect(self.journal.files())

@@ -282,6 +282,27 @@ def test_an_expired_desired_state_starts_nothing(frame: Frame, repository: Repos
     assert frame.core.journal.desired_version == 0
 
 
+def test_a_desired_state_that_expired_in_mid_way_goes_on_when_it_is_signed_anew(
+    repository: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = repository.base(b"model" * 50_000, "2.0")
+    release = repository.release("portrait", "2.0", [base])
+    frame = Frame(repository.retained, repository.anchors())
+    frame.connect()
+    frame.before_message = lambda topic: not topic.startswith("repo/chunk")
+    frame.give(repository.envelope(desired(FRAME, 1, release)))
+    frame.before_message = lambda topic: True
+    days_later = now_ms() + 3 * 86_400_000
+    monkeypatch.setattr("device_agent.core._security_now_ms", lambda: days_later)
+    frame.boot()
+    frame.connect()
+    assert [report.state for report in frame.reports][-1] == "failed"
+    assert kinds(frame) == ["expired"]
+    frame.give(repository.envelope(desired(FRAME, 1, release, expires_at=days_later + 1)))
+    frame.wait(1)
+    assert frame.reports[-1].state == "committed"
+
+
 def test_a_forgery_does_not_stop_an_installation(frame: Frame, repository: Repository) -> None:
     base = repository.base(b"model" * 50_000, "2.0")
     release = repository.release("portrait", "2.0", [base])
