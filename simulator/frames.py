@@ -1,0 +1,137 @@
+"""Simulated frames as enrolment and factory leave them: identity and trust anchors from disk, a release in slot A."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from device_agent.config import AgentFolder, ConfigError, read_identity
+from device_agent.core import FrameCore
+from device_agent.installer.machine import Journal
+from device_agent.journal import MemoryDocuments, MemoryJournal
+from device_agent.outbox import MemoryOutbox
+from device_agent.ports import FrameIdentity, Ports, TrialReport
+from device_agent.telemetry import random_id
+from device_agent.transport import TlsFiles
+from protocol.repository import DIRECTOR_ROOT
+from protocol.sequences import DEFAULT_RETRY, RetryPolicy
+from simulator.content import SharedContent, SharedStore
+from simulator.factory import FactoryRelease
+from simulator.people import Household, segment_of
+from simulator.trials import SharedTrials
+from simulator.trust import TrustCache
+
+MAX_FRAMES = 50_000
+MAX_ANCHOR = 64 * 1024
+OUTBOX_EVENTS = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Enrolled:
+    """One frame's folder as ``enrol_frames`` writes it."""
+
+    identity: FrameIdentity
+    tls: TlsFiles
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """What all frames of the process have in common."""
+
+    content: SharedContent
+    trials: SharedTrials
+    trust: TrustCache
+    anchors: dict[str, bytes]
+
+
+@dataclass(slots=True)
+class SimulatedFrame:
+    """A frame and the people in front of it. ``appended`` counts events, ``store`` says what it holds."""
+
+    core: FrameCore
+    outbox: MemoryOutbox
+    store: SharedStore
+    people: Household
+    trials: SharedTrials
+    segment: str
+    appended: int = 0
+
+    def live(self, until_ms: int) -> int:
+        """Let the people live up to ``until_ms`` (simulated); returns how many events that made."""
+        playing = self.core.playing
+        lip_mm = self.trials.lip_mm(playing, self.segment)
+        release = None if playing is None else playing.release
+        before = self.appended
+        for event in self.people.live(until_ms, release, lip_mm):
+            self.outbox.append(event)
+            self.appended += 1
+        return self.appended - before
+
+
+def read_enrolled(folder: Path) -> list[Enrolled]:
+    """All frames below ``folder``, by id. Raises ConfigError with one sentence."""
+    if not folder.is_dir():
+        raise ConfigError(f"{folder} is no folder: enrol frames into it with `manage.py enrol_frames --out`.")
+    paths = sorted(path.parent for path in folder.glob("*/frame.json"))
+    if not 1 <= len(paths) <= MAX_FRAMES:
+        raise ConfigError(f"{folder} holds {len(paths)} enrolled frames; 1 to {MAX_FRAMES} are needed.")
+    return [_read_one(path) for path in paths]
+
+
+def _read_one(path: Path) -> Enrolled:
+    identity = read_identity(_Folder(path))
+    if not identity.simulated:
+        raise ConfigError(f"{identity.frame_id} was not enrolled with --simulated: only such frames are simulated.")
+    return Enrolled(identity, TlsFiles(path / "ca.pem", path / "cert.pem", path / "key.pem"))
+
+
+class _Folder(AgentFolder):
+    """An enrolment's folder, whose files an agent has below ``identity/``."""
+
+    @property
+    def identity(self) -> Path:
+        return self.path
+
+
+def read_anchors(folder: Path) -> dict[str, bytes]:
+    """``root.json`` and ``director-root.json``. Raises ConfigError."""
+    anchors = {}
+    for name in ("root", DIRECTOR_ROOT):
+        path = folder / f"{name}.json"
+        try:
+            with path.open("rb") as file:
+                anchors[name] = file.read(MAX_ANCHOR)
+        except OSError as error:
+            raise ConfigError(f"The trust anchor {path} cannot be read ({error.strerror}): copy it there.") from None
+    return anchors
+
+
+def provision(factory: FactoryRelease, store: SharedStore, report: TrialReport) -> Journal:
+    """What a factory does: the release's files in the store, its slot A active, proved by ``report``."""
+    store.adopt(factory.digest)
+    for artifact in factory.slot.artifacts:
+        store.adopt(artifact.sha256)
+    return Journal(
+        journal_id=random_id(), state="committed", active="A", slot_a=factory.slot, lip_errors=report.lip_errors
+    )
+
+
+def make_frame(
+    enrolled: Enrolled,
+    shared: Shared,
+    journal: Callable[[SharedStore], Journal | None],
+    people: Household,
+    retry: RetryPolicy = DEFAULT_RETRY,
+) -> SimulatedFrame:
+    """A frame in memory; ``journal`` provisions its store (or leaves it blank)."""
+    store = SharedStore(shared.content)
+    outbox = MemoryOutbox(OUTBOX_EVENTS)
+    ports = Ports(
+        journal=MemoryJournal(journal(store)),
+        documents=MemoryDocuments(shared.anchors),
+        store=store,
+        outbox=outbox,
+        trial=shared.trials,
+        trust=shared.trust.open,
+    )
+    core = FrameCore(enrolled.identity, ports, retry)
+    return SimulatedFrame(core, outbox, store, people, shared.trials, segment_of(enrolled.identity.locale))
