@@ -18,7 +18,7 @@ from protocol.topics import frame_topic
 from standalone.postgres import Postgres
 from tests.bridge.process import BridgeProcess, FrameClient, eventually, named
 from tests.fleet.factories import OUTBOX, batch, hello, make_frame, playback, reported
-from tests.services import FAST, BrokerHandle, mqtt_broker, user
+from tests.services import BrokerHandle, mqtt_broker, user
 
 pytestmark = [pytest.mark.slow, pytest.mark.django_db(transaction=True)]
 
@@ -255,7 +255,7 @@ def test_a_broker_that_refuses_its_subscriptions_ends_it_with_a_sentence(
 
 
 def test_a_database_that_is_away_for_a_while_loses_nothing(broker: BrokerHandle, tmp_path: Path) -> None:
-    server = Postgres(tmp_path / "own-postgres", settings=FAST)
+    server = Postgres(tmp_path / "own-postgres")  # as in earnest: what it has committed survives kill -9
     server.start()
     bridge = BridgeProcess(broker, server.url, tmp_path)
     try:
