@@ -22,7 +22,7 @@ NO_USERS = "users: []\n"
 # on a connection that looks healthy. Un-acked messages of a killed subscriber come back after ack_wait. max_ack_pending
 # summed over one session's subscriptions must stay below 65,536 (and `#` counts double). The handshake timeouts let ten
 # thousand frames come back at once. The server cannot close its own protocol's port: it gets a free one with the same
-# certificates, and no user, as each entry of the users file names MQTT as its connection type. A server without any user
+# certificates, and no user, as each entry of the users file names MQTT as its connection type. A server without a user
 # lets everybody in that has a certificate, so one user always exists, in an account without anything.
 _CONFIG = """\
 server_name: framefleet

@@ -194,12 +194,12 @@ class Runner:
         try:
             self._set(State.STARTING, pid=process.pid)
             ready = asyncio.create_task(self._until_ready())
-            await _first(ready, process.wait(), self._stop.wait(), asyncio.sleep(self.service.ready_timeout))
+            await _first(ready, exited(process), self._stop.wait(), asyncio.sleep(self.service.ready_timeout))
             if process.returncode is None and not self._stop.is_set():
                 if ready.done() and not ready.cancelled():
                     self._set(State.READY, pid=process.pid)
                     self._settled.set()
-                    await _first(process.wait(), self._stop.wait())
+                    await _first(exited(process), self._stop.wait())
                 else:
                     why = f"was not ready within {self.service.ready_timeout:g} s"
         finally:
@@ -215,17 +215,27 @@ class Runner:
             await asyncio.sleep(0.05)
 
 
+async def exited(process: Process) -> None:
+    """Wait until the process itself has ended.
+
+    ``Process.wait()`` of Python 3.11 and early 3.12 also waits until its output is closed, and a child left behind may
+    hold that open for ever.
+    """
+    while process.returncode is None:
+        await asyncio.sleep(0.03)
+
+
 async def end(process: Process, service: Service, hurry: asyncio.Event | None = None) -> None:
     """Stop a process in order within its grace, then kill what is left of its group."""
     if process.returncode is None:
         with suppress(ProcessLookupError):
             process.send_signal(service.stop_signal)
-        waits: list[Awaitable[object]] = [process.wait(), asyncio.sleep(service.grace)]
+        waits: list[Awaitable[object]] = [exited(process), asyncio.sleep(service.grace)]
         if hurry is not None:
             waits.append(hurry.wait())
         await _first(*waits)
     signal_group(process.pid, signal.SIGKILL)
-    await process.wait()
+    await exited(process)
 
 
 async def _pump(process: Process, log: BoundedLog) -> None:

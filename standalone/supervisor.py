@@ -30,7 +30,7 @@ from pathlib import Path
 from standalone import guard
 from standalone.logs import BoundedLog
 from standalone.processes import ServiceError, tail
-from standalone.service import Groups, Runner, Service, Status, end, spawn
+from standalone.service import Groups, Runner, Service, Status, end, exited, spawn
 
 MAX_OUTPUT_BYTES = 1024 * 1024
 INTERRUPTED = 130  # the shell's exit status after Ctrl-C
@@ -146,7 +146,7 @@ class Supervisor:
                         if len(output) > MAX_OUTPUT_BYTES:
                             problem = "printed more than 1 MiB"
                     if not problem:
-                        await process.wait()
+                        await exited(process)
             except TimeoutError:
                 problem = f"took longer than {timeout:g} s"
             finally:
