@@ -5,8 +5,6 @@ import sys
 import pytest
 
 MODULES = ("packing", "shape", "sentences", "speech", "visemes", "__main__")
-    "reference_model.packing, reference_model.shape, reference_model.visemes, reference_model.__main__"
-)
 
 
 def test_packing_needs_no_torch() -> None:
