@@ -62,6 +62,7 @@ class Repository:
     """Roles whose documents somebody else signs, while the documents above still name the right key."""
     smuggled: dict[str, TargetFile] = field(default_factory=dict)
     """Role -> a target that is none of its business."""
+    patterns: dict[str, tuple[str, ...]] = field(default_factory=lambda: dict(DELEGATIONS))
 
     def __post_init__(self) -> None:
         self.documents: dict[str, bytes] = {}
@@ -104,7 +105,7 @@ class Repository:
         """Sign everything below the root anew."""
         roles: dict[str, DelegatedRole] = {}
         keys: dict[str, Key] = {}
-        for role, patterns in DELEGATIONS.items():
+        for role, patterns in self.patterns.items():
             key = self.keys[role].public_key
             keys[key.keyid] = key
             roles[role] = DelegatedRole(role, [key.keyid], 1, True, list(patterns))

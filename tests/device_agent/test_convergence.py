@@ -141,9 +141,11 @@ def test_director_and_image_repository_must_agree(
             TargetRef("lora/unknown.adapter", adapter.length, adapter.sha256),
         )
     ):
+        frame.fetched.clear()
         offer(frame, repository, 2 + number, Published(second.release, [base, wrong]))
         assert frame.reports[-1].state == "failed"
-        refused(frame, Reason.ROLES_DISAGREE)
+        assert wrong.path in refused(frame, Reason.ROLES_DISAGREE)
+        assert not [topic for topic in frame.fetched if topic.startswith("repo/chunk/")], "compared before fetching"
     plays_first(frame, first)
 
 

@@ -169,6 +169,22 @@ def test_dropping_never_gives_a_number_twice(tmp_path: Path) -> None:
     assert len(set(seen)) == len(seen)
 
 
+def test_a_cut_between_dropping_and_telling_gives_no_number_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def power_cut(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    outbox = FileOutbox(tmp_path, max_events=5)
+    monkeypatch.setattr(outbox, "_record_gap", power_cut)
+    handed_out = [outbox.append(sample()) for _ in range(5)]
+    with pytest.raises(KeyboardInterrupt):
+        outbox.append(sample())
+    again = FileOutbox(tmp_path)
+    assert again.peek(1) == []
+    assert again.append(note()) > handed_out[-1]
+
+
 def test_a_lost_state_file_means_a_new_outbox_id(tmp_path: Path) -> None:
     outbox = FileOutbox(tmp_path)
     outbox.append(note())

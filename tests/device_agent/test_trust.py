@@ -174,6 +174,15 @@ def test_a_role_signs_only_below_its_own_path(documents: MemoryDocuments, reposi
     assert refusal(lambda: trust.target("base/portrait-1.0.bundle")).reason is Reason.ROLES_DISAGREE
 
 
+def test_a_role_whose_paths_were_narrowed_speaks_for_no_others(
+    documents: MemoryDocuments, repository: Repository
+) -> None:
+    repository.patterns["base"] = ("base/nothing-else",)
+    repository.publish()
+    trust, _ = refreshed(documents, repository)
+    assert refusal(lambda: trust.target("base/portrait-1.0.bundle")).reason is Reason.ROLES_DISAGREE
+
+
 def test_a_frame_without_its_roots_says_what_to_do(repository: Repository) -> None:
     with pytest.raises(NoTrustAnchor, match=r"director-root\.json"):
         ImageTrust(MemoryDocuments({"root": repository.documents["root"]}))
