@@ -19,9 +19,8 @@ from simulator.content import SharedContent
 
 @dataclass(frozen=True, slots=True)
 class FactoryRelease:
-    """Name, digest and slot of the factory's release."""
+    """Digest and slot of the factory's release."""
 
-    name: str
     digest: str
     slot: Slot
 
@@ -54,9 +53,7 @@ def read_factory(path: Path, content: SharedContent) -> FactoryRelease:
         raise ConfigError(f"The factory's release {path} is no complete release package: {error}.") from None
     digest = sha256_hex(text)
     content.artifacts[digest] = text
-    return FactoryRelease(
-        f"{manifest.name} {manifest.version}", digest, Slot(release=digest, artifacts=tuple(artifacts))
-    )
+    return FactoryRelease(digest, Slot(release=digest, artifacts=tuple(artifacts)))
 
 
 def _artifact(package: zipfile.ZipFile, target: TargetRef, content: SharedContent) -> Installed:

@@ -15,7 +15,9 @@ from typing import Any
 from device_agent.config import ConfigError
 from device_agent.ports import wall_clock_ms
 from device_agent.transport import parse_url
+from protocol.codec import decode
 from protocol.errors import Refused
+from protocol.repository import ReleaseManifest
 from simulator.clock import PeopleClock
 from simulator.content import SharedContent
 from simulator.driver import Broker, FrameDriver, SharedTls
@@ -66,22 +68,21 @@ class Simulator:
         self._clock = clock
         self._shared = shared
         self._names: dict[str | None, str] = {None: "blank"}
+        """Release -> how the status line calls it."""
         self._tidied = time.monotonic()
 
-    def name(self, release: str, name: str) -> None:
-        """How the status line calls a release."""
-        self._names[release] = name
-
-    async def run(self, stop: asyncio.Event) -> None:
-        """Until ``stop`` is set; connections are then closed within STOP_S."""
+    async def run(self, stop: asyncio.Event) -> dict[str, Any]:
+        """Until ``stop`` is set; connections are then closed within STOP_S. Returns the figures of that moment."""
         tasks = [asyncio.create_task(driver.run()) for driver in self.drivers]
         people = asyncio.create_task(self._live())
         status = asyncio.create_task(self._report())
         await stop.wait()
+        last = self.status()
         everything = [people, status, *tasks]
         for task in everything:
             task.cancel()
         await asyncio.wait(everything, timeout=STOP_S)
+        return last
 
     def status(self) -> dict[str, Any]:
         """Figures of this moment."""
@@ -124,7 +125,10 @@ class Simulator:
     def _name(self, frame: SimulatedFrame) -> str:
         playing = frame.core.playing
         release = None if playing is None else playing.release
-        return self._names.get(release, (release or "")[:12])
+        if release is not None and release not in self._names:
+            manifest = decode(self._shared.content.artifacts[release], ReleaseManifest)
+            self._names[release] = f"{manifest.name} {manifest.version}"
+        return self._names[release]
 
 
 def status_line(status: dict[str, Any]) -> str:
@@ -162,9 +166,7 @@ async def simulate(options: Options) -> dict[str, Any]:
             FrameDriver(frame.core, broker, tls.of(one.tls)) for frame, one in zip(frames, enrolled, strict=True)
         ]
         simulator = Simulator(frames, drivers, clock, shared)
-        simulator.name(factory.digest, factory.name)
-        await simulator.run(stop)
-        return simulator.status()
+        return await simulator.run(stop)
     finally:
         executor.shutdown(wait=False, cancel_futures=True)
 
