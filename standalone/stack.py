@@ -7,14 +7,11 @@ on free ports, and keeps its state below one folder. Frames are added by whoever
 import json
 import os
 import secrets
-import signal
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from standalone import broker as broker_module
-from standalone import postgres as postgres_module
 from standalone.broker import Broker
 from standalone.postgres import Postgres
 from standalone.processes import HOST, free_port
@@ -94,19 +91,7 @@ class Stack:
 
     async def start_database(self, supervisor: Supervisor) -> None:
         """PostgreSQL, the tables, the certificates, the online keys and the user ``ops``."""
-        self.postgres.prepare()
-        await supervisor.start(
-            Service(
-                "postgres",
-                self.postgres.argv(),
-                ready=self.postgres.is_ready,
-                before=self.postgres.prepare,
-                stop_signal=postgres_module.STOP_SIGNAL,
-                drop=self.postgres.drop,
-                grace=20,
-            )
-        )
-        self.postgres.create_database()
+        await supervisor.start(self.postgres.service())
         await self.manage(supervisor, "migrate", "--verbosity", "0")
         await self.manage(supervisor, "fleet_ca")
         await self.manage(supervisor, "online_keys")
@@ -131,15 +116,7 @@ class Stack:
             users_file=self.users_file,
         )
         environment = self.environment()
-        await supervisor.start(
-            Service(
-                "broker",
-                self.broker.argv(),
-                ready=self.broker.port,
-                stop_signal=broker_module.STOP_SIGNAL,
-                grace=20,
-            )
-        )
+        await supervisor.start(self.broker.service())
         uvicorn = ("-m", "uvicorn", "config.asgi:application", "--host", HOST, "--port", str(self.web_port))
         quiet = ("--no-access-log", "--no-server-header", "--timeout-graceful-shutdown", "3")
         await supervisor.start(
@@ -150,15 +127,7 @@ class Stack:
         )
         worker = ("-m", "celery", "-A", "config.celery:app", "worker", "--beat", "--concurrency", "1")
         alone = ("--without-gossip", "--without-mingle", "--without-heartbeat", "--loglevel", "INFO")
-        await supervisor.start(
-            Service(
-                "celery",
-                (PYTHON, *worker, *alone),
-                env=environment,
-                cwd=ROOT,
-                stop_signal=signal.SIGTERM,
-            )
-        )
+        await supervisor.start(Service("celery", (PYTHON, *worker, *alone), env=environment, cwd=ROOT))
 
     async def write_broker_users(self, supervisor: Supervisor) -> None:
         """Let exactly the enrolled frames in; a running broker reads it at SIGHUP."""
