@@ -16,6 +16,21 @@ from ota import storage
 from ota.models import DesiredState, Release, RetainedObject
 from protocol import topics
 
+# Rows are locked in order, as everybody who locks many of them does, so that nobody waits in a circle.
+_MARK_RETAINED = """
+    WITH sent AS (SELECT * FROM unnest(%s::text[], %s::bigint[]) AS s (topic, revision)),
+    held AS (SELECT r.topic FROM ota_retainedobject r JOIN sent USING (topic) WHERE r.revision = sent.revision
+             ORDER BY r.topic FOR NO KEY UPDATE OF r)
+    UPDATE ota_retainedobject SET published = TRUE FROM held WHERE ota_retainedobject.topic = held.topic
+"""
+_MARK_DESIRED = """
+    WITH sent AS (SELECT * FROM unnest(%s::text[], %s::bigint[]) AS s (frame_id, version)),
+    held AS (SELECT d.frame_id, sent.version FROM ota_desiredstate d JOIN sent USING (frame_id)
+             ORDER BY d.frame_id FOR NO KEY UPDATE OF d)
+    UPDATE ota_desiredstate d SET published_version = held.version FROM held
+    WHERE d.frame_id = held.frame_id AND d.published_version < held.version
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class Pending:
@@ -53,19 +68,11 @@ def mark_published(tokens: Iterable[str]) -> None:
         numbers.append(int(number))
     with transaction.atomic(), connection.cursor() as cursor:
         if "retained" in found:
-            cursor.execute(
-                "UPDATE ota_retainedobject AS r SET published = TRUE FROM unnest(%s::text[], %s::bigint[])"
-                " AS sent (topic, revision) WHERE r.topic = sent.topic AND r.revision = sent.revision",
-                found["retained"],
-            )
+            cursor.execute(_MARK_RETAINED, found["retained"])
             if not RetainedObject.objects.filter(published=False).exists():
                 Release.objects.filter(published_at=None).update(published_at=timezone.now())
         if "desired" in found:
-            cursor.execute(
-                "UPDATE ota_desiredstate AS d SET published_version = sent.version FROM unnest(%s::text[], %s::bigint[])"
-                " AS sent (frame, version) WHERE d.frame_id = sent.frame AND d.published_version < sent.version",
-                found["desired"],
-            )
+            cursor.execute(_MARK_DESIRED, found["desired"])
 
 
 def forget_published() -> None:
@@ -80,7 +87,8 @@ def progress(digests: Iterable[str]) -> dict[str, tuple[int, int]]:
     """Release digest -> (retained chunks of its artifacts with the broker, retained chunks in all)."""
     rows = Release.objects.filter(digest__in=list(digests)).order_by()
     counted = rows.values("digest").annotate(
-        total=Count("artifacts__retained"), done=Count("artifacts__retained", filter=Q(artifacts__retained__published=True))
+        total=Count("artifacts__retained"),
+        done=Count("artifacts__retained", filter=Q(artifacts__retained__published=True)),
     )
     return {row["digest"]: (row["done"], row["total"]) for row in counted}
 
@@ -100,7 +108,8 @@ def _due_retained(limit: int) -> list[Pending]:
 def _payload(row: RetainedObject) -> bytes:
     if row.payload is not None:
         return bytes(row.payload)
-    assert row.artifact_id is not None
+    if row.artifact_id is None:
+        raise ValueError(f"{row.topic} has neither payload nor artifact.")
     return storage.read_range(row.artifact_id, row.offset, row.length)
 
 

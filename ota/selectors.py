@@ -1,9 +1,10 @@
-"""Reading releases and rollouts, for the REST API and the console alike. Plain frozen dataclasses, a few queries each."""
+"""Reading releases and rollouts, for the REST API and the console alike: frozen dataclasses, a few queries each."""
 
 import datetime as dt
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from django.db.models import Count, Q
 
@@ -163,7 +164,7 @@ def _counts(rollout_ids: list[int]) -> dict[int, _Counts]:
     return {pk: _Counts(by_stage=table) for pk, table in tables.items()}
 
 
-def _summary(rollout: Rollout, counts: _Counts) -> dict[str, object]:
+def _summary(rollout: Rollout, counts: _Counts) -> dict[str, Any]:
     return {
         "id": rollout.pk,
         "release": str(rollout.release),

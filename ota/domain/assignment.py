@@ -7,6 +7,7 @@ inside the 5 % stage and inside the 25 % stage.
 import hashlib
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Literal
 
 Arm = Literal["canary", "control"]
@@ -49,5 +50,5 @@ def check_shares(shares: Sequence[float]) -> None:
     # Written so that NaN is refused too.
     if not all(0.0 < share <= 1.0 for share in shares):
         raise ValueError("A stage's share is a number above 0 and at most 1: write 5 % as 0.05.")
-    if any(later <= earlier for earlier, later in zip(shares, shares[1:], strict=False)):
+    if any(later <= earlier for earlier, later in pairwise(shares)):
         raise ValueError("Every stage must be larger than the one before it: give ascending shares.")

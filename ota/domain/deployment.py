@@ -70,25 +70,40 @@ def move(state: DeploymentState, to: DeploymentState) -> DeploymentState:
     return to if to in TRANSITIONS[state] else state
 
 
-def said(report: ReportedState, offer: Offer) -> DeploymentState | None:
+@dataclass(frozen=True, slots=True)
+class Report:
+    """The part of a frame's report that concerns Deployments; ``""`` for no release and no target."""
+
+    state: str
+    release: str
+    target: str
+    desired_version: int
+
+    @classmethod
+    def of(cls, message: ReportedState) -> "Report":
+        """From the message itself."""
+        return cls(message.state, message.release or "", message.target or "", message.desired_version)
+
+
+def said(report: Report, offer: Offer) -> DeploymentState | None:
     """What ``report`` says about ``offer``; None when it is about something else.
 
     A frame that plays the release and is not trying it out has committed it, whatever version it names: it may have
     had the release before the offer. Anything less counts only from a frame that has seen the offer, so that the
     failure of an earlier offer of the same release is not held against this one.
     """
-    if plays(report.release, report.state, report.target, offer.release):
+    if plays(report, offer.release):
         return S.COMMITTED
     if report.target != offer.release or report.desired_version < offer.desired_version:
         return None
     return None if report.state in ("idle", "committed") else S(report.state)
 
 
-def plays(release: str | None, state: str, target: str | None, digest: str) -> bool:
-    """Whether a frame that reports these plays the release ``digest`` for good, not on trial."""
-    if release != digest:
+def plays(report: Report, digest: str) -> bool:
+    """Whether the frame plays the release ``digest`` for good, not on trial."""
+    if report.release != digest:
         return False
-    return state in ("idle", "committed") or (target is not None and target != digest)
+    return report.state in ("idle", "committed") or (report.target != "" and report.target != digest)
 
 
 def is_dark(offered_at: datetime, last_seen: datetime | None, now: datetime) -> bool:

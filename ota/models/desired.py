@@ -12,9 +12,7 @@ class DesiredState(models.Model):
 
     frame = models.OneToOneField(Frame, primary_key=True, on_delete=models.CASCADE, related_name="desired")
     version = models.BigIntegerField()
-    release = models.ForeignKey(
-        Release, null=True, blank=True, on_delete=models.PROTECT, related_name="desired_states"
-    )
+    release = models.ForeignKey(Release, null=True, blank=True, on_delete=models.PROTECT, related_name="desired_states")
     envelope = models.BinaryField()
     """The signed envelope as it goes over the wire."""
     issued_at = models.DateTimeField()
@@ -22,9 +20,7 @@ class DesiredState(models.Model):
     published_version = models.BigIntegerField(default=0)
 
     class Meta:
-        indexes = (
-            models.Index(fields=["frame"], name="desired_due", condition=Q(version__gt=F("published_version"))),
-        )
+        indexes = (models.Index(fields=["frame"], name="desired_due", condition=Q(version__gt=F("published_version"))),)
 
     def __str__(self) -> str:
         return f"{self.frame_id}: version {self.version}"

@@ -1,0 +1,83 @@
+"""``artifacts/{sha256}/``: bytes by their hash."""
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from django.http import StreamingHttpResponse
+from django.http.response import HttpResponseBase
+from rest_framework import status
+from rest_framework.exceptions import NotFound
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from fleet.api.errors import BadRequest
+from ota import storage
+from ota.models import Artifact
+from ota.services.artifacts import store
+
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_RANGE = re.compile(r"bytes=(\d{0,16})-(\d{0,16})")
+
+
+class ArtifactBytes(APIView):
+    """``PUT``, ``GET`` (with one HTTP Range) and ``HEAD``."""
+
+    parser_classes = ()  # the body is the file, whatever it calls itself
+
+    def put(self, request: Request, sha256: str) -> Response:
+        """Keep the body: 201, or 200 when it was there already."""
+        _check(sha256)
+        artifact, created = store(sha256, _body(request))
+        answer = {"sha256": artifact.sha256, "length": artifact.length, "index": artifact.index_root or None}
+        return Response(answer, status=status.HTTP_201_CREATED if created else status.HTTP_200_OK)
+
+    def get(self, request: Request, sha256: str) -> HttpResponseBase:
+        """The bytes, or a part of them."""
+        _check(sha256)
+        artifact = Artifact.objects.filter(pk=sha256).first()
+        if artifact is None or not storage.exists(sha256):
+            raise NotFound(f"There is no artifact {sha256[:12]}: upload it first.")
+        part = byte_range(request.headers.get("Range", ""), artifact.length)
+        if part is None:
+            return Response(
+                {"detail": f"The artifact has {artifact.length} bytes: ask for a range within them."},
+                status=status.HTTP_416_REQUESTED_RANGE_NOT_SATISFIABLE,
+                headers={"Content-Range": f"bytes */{artifact.length}"},
+            )
+        start, end = part
+        whole = (start, end) == (0, artifact.length)
+        # HEAD says everything but reads nothing.
+        content = iter(()) if request.method == "HEAD" else storage.pieces(sha256, start, end - start)
+        headers = {"Content-Length": str(end - start), "Accept-Ranges": "bytes", "ETag": f'"{sha256}"'}
+        if not whole:
+            headers["Content-Range"] = f"bytes {start}-{end - 1}/{artifact.length}"
+        return StreamingHttpResponse(
+            content, status=200 if whole else 206, content_type="application/octet-stream", headers=headers
+        )
+
+
+def byte_range(header: str, length: int) -> tuple[int, int] | None:
+    """Half-open range of bytes that ``header`` asks for; everything for a header that is absent or not one plain range;
+    None when it lies outside."""
+    asked = _RANGE.fullmatch(header.strip())
+    if asked is None or asked[0] == "bytes=-":
+        return 0, length
+    first, last = asked[1], asked[2]
+    if not first:  # the last so many bytes
+        return (max(0, length - int(last)), length) if int(last) else None
+    start = int(first)
+    end = min(int(last) + 1, length) if last else length
+    return (start, end) if start < end else None
+
+
+def _body(request: Request) -> Iterator[bytes]:
+    # The framework's stream is None for an empty body.
+    stream: Any = request.stream
+    return iter(()) if stream is None else iter(lambda: stream.read(storage.PIECE), b"")
+
+
+def _check(sha256: str) -> None:
+    if _SHA256.fullmatch(sha256) is None:
+        raise BadRequest("An artifact is named by its SHA-256: 64 lower-case hex digits.")

@@ -1,0 +1,40 @@
+"""``online-keys/`` and ``repository/``: what offline folders need of the server, and its first documents."""
+
+from typing import Any
+
+import msgspec
+from rest_framework import status
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from ota import keys, repository
+from ota.api.bodies import field
+from ota.documents import Document
+
+
+class OnlineKeys(APIView):
+    """``GET online-keys/``"""
+
+    def get(self, request: Request) -> Response:
+        """The public online keys by role."""
+        return Response(keys.public_keys())
+
+
+class Repository(APIView):
+    """``GET repository/`` and ``POST repository/``"""
+
+    def get(self, request: Request) -> Response:
+        """The newest document of every role; none before the repository is set up."""
+        return Response(show_documents(repository.newest_documents()))
+
+    def post(self, request: Request) -> Response:
+        """Set the repository up with its first documents."""
+        fresh = not repository.is_set_up()
+        documents = repository.accept_first(field(request, "documents", dict))
+        return Response(show_documents(documents), status=status.HTTP_201_CREATED if fresh else status.HTTP_200_OK)
+
+
+def show_documents(documents: dict[str, Document]) -> dict[str, Any]:
+    """Documents by role as the API gives them."""
+    return {"documents": {role: msgspec.json.decode(document.wire) for role, document in documents.items()}}

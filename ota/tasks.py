@@ -1,0 +1,27 @@
+"""What Celery wakes. A lost or repeated task changes nothing: the truth is in the tables."""
+
+from celery import shared_task
+from django.core.cache import cache
+from django.utils import timezone
+
+from ota import repository
+from ota.services import director, rollouts
+
+REFRESH_EVERY_S = 60
+
+
+@shared_task(name="ota.tasks.tick")  # type: ignore[untyped-decorator]
+def tick() -> None:
+    """Tick every running rollout; once a minute, renew what comes near its expiry."""
+    rollouts.tick_all()
+    if cache.add("ota.refresh", True, REFRESH_EVERY_S):
+        refresh.delay()
+
+
+@shared_task(name="ota.tasks.refresh")  # type: ignore[untyped-decorator]
+def refresh() -> None:
+    """Renew online documents and DesiredStates well before they expire. Security time is real time."""
+    now = timezone.now()
+    repository.refresh_online(now)
+    while director.refresh(now) == director.BATCH:
+        pass
