@@ -176,6 +176,7 @@ class Link:
         if any(code.value >= REFUSED_BY_BROKER for code in codes):
             self._fatal(f"The broker refuses the subscription {wanted}: check its users file and its consumer limit.")
         elif not self._pending_subscriptions:
+            log.info("Subscribed: messages of frames come in")
             self.online.set()
 
     def _on_message(self, client: mqtt.Client, userdata: Any, message: mqtt.MQTTMessage) -> None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from django.db import InterfaceError, OperationalError, ProgrammingError, transaction
+from django.db.transaction import TransactionManagementError
 
 from bridge.inbox import Message
 from fleet import metrics
@@ -26,8 +27,14 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 Result = TypeVar("Result")
 
-RETRY = (OperationalError, InterfaceError, ProgrammingError)
-"""The database is away, busy or not migrated: the same work can succeed later."""
+
+def is_databases_fault(error: Exception) -> bool:
+    """Whether the database is away, busy or not migrated, so that the same work can succeed later."""
+    # Django's own complaint about a missing transaction is a ProgrammingError too, but no patience helps against it.
+    return isinstance(error, OperationalError | InterfaceError | ProgrammingError) and not isinstance(
+        error, TransactionManagementError
+    )
+
 
 Outbox = tuple[str, str]
 
@@ -85,7 +92,7 @@ class Answer:
 
 
 def perform(work: Work) -> list[Answer]:
-    """Store everything and say what to answer. Raises one of RETRY when the database cannot; nothing is lost then, and
+    """Store everything and say what to answer. Raises the database's error when it cannot; nothing is lost then, and
     what was stored before counts nothing twice."""
     committed: dict[Outbox, int] = {}
     for marks in _all_or_each(ingest, work.batches):
@@ -105,9 +112,9 @@ def perform(work: Work) -> list[Answer]:
             f"This frame sent a message that says it is from {claimed}: check which certificate is in which frame.",
         )
     versions = director.desired_versions({frame_id for frame_id, _ in committed})
-    for frame_id in enrolled:
-        if newest_hello[frame_id].desired_version < versions.get(frame_id, 0):
-            director.republish(frame_id)
+    behind = [(one, hello) for one, hello in newest_hello.items() if hello.desired_version < versions.get(one, 0)]
+    for _ in _all_or_each(_republish, [(one, hello) for one, hello in behind if one in enrolled]):
+        pass
     return [_answer(outbox, seq, versions.get(outbox[0], 0)) for outbox, seq in committed.items()]
 
 
@@ -118,15 +125,21 @@ def _record_reports(reports: Iterable[tuple[str, messages.ReportedState]]) -> No
             deployments.on_reported(frame_id, report)
 
 
+@transaction.atomic
+def _republish(behind: Iterable[tuple[str, messages.Hello]]) -> None:
+    for frame_id, _ in behind:
+        director.republish(frame_id)
+
+
 def _all_or_each(store: Callable[[list[tuple[str, T]]], Result], items: list[tuple[str, T]]) -> Iterable[Result]:
     """Store all at once; when that fails for what one of them holds, each by itself, dropping the one."""
     if not items:
         return
     try:
         yield store(items)
-    except RETRY:
-        raise
-    except Exception:
+    except Exception as error:
+        if is_databases_fault(error):
+            raise
         if len(items) == 1:
             log.exception("A message of %s cannot be stored and is dropped", items[0][0])
             metrics.MESSAGES_DROPPED.labels("not_storable").inc()

@@ -4,11 +4,11 @@ import logging
 import threading
 import time
 
-from django.db import connection
+from django.db import Error, connection
 
 from bridge.inbox import Inbox, Message
 from bridge.link import Link
-from bridge.routes import RETRY, Answer, Work, perform
+from bridge.routes import Answer, Work, is_databases_fault, perform
 
 log = logging.getLogger(__name__)
 
@@ -71,7 +71,9 @@ class Worker:
         while True:
             try:
                 return perform(work)
-            except RETRY as error:
+            except Error as error:
+                if not is_databases_fault(error):
+                    raise
                 log.warning("The database cannot take %d messages in (%s); trying again", len(gathered), _first(error))
             connection.close()
             self._stop.wait(backoff)

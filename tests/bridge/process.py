@@ -59,14 +59,14 @@ class BridgeProcess:
 
     def start(self, *, wait: bool = True) -> None:
         """Run it, and wait until it is subscribed."""
-        connected = self.log.count("Connected to the broker")
+        connected = self.log.count("Subscribed")
         with self._log_path.open("ab") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "manage.py", "bridge"], cwd=ROOT, env=self._env, stdout=log, stderr=log
             )
         process = self._process
         if wait:
-            eventually(lambda: self.log.count("Connected to the broker") > connected or process.poll() is not None)
+            eventually(lambda: self.log.count("Subscribed") > connected or process.poll() is not None)
             assert process.poll() is None, self.log
 
     def kill9(self) -> None:

@@ -9,6 +9,7 @@ from fleet.models import Frame
 from fleet.selectors import day_sums, frame_counts, frames_by_release, list_frames, newest_health, overview
 from fleet.services.ingest import ingest
 from fleet.services.reports import record_reported
+from protocol.messages import AnyEvent
 from tests.fleet.factories import DAY_MS, RELEASE, batch, complaint, health, make_frame, playback, power, reported
 
 pytestmark = pytest.mark.django_db
@@ -39,7 +40,7 @@ def test_days_are_summed_over_frames_and_releases_oldest_first() -> None:
     make_frame("a")
     make_frame("b")
     for name in ("a", "b"):
-        events = [
+        events: list[AnyEvent] = [
             playback(1),
             playback(2, at=2 * DAY_MS, completed=False, release=None),
             complaint(3),
