@@ -54,7 +54,8 @@ class Assumptions:
     bad_lip_mm: float = 0.64
     """At this lip error incidents are ``incident_factor`` times as frequent and completion is ``completion_points``
     lower; log rate and logit are linear in between and beyond, up to ``worst_lip_mm``."""
-    worst_lip_mm: float = 1.5
+    worst_lip_mm: float = 0.70
+    """Beyond this people notice no further difference."""
 
     power_w: float = 4.8
     power_frame_sd: float = 0.40
