@@ -11,7 +11,7 @@ from html import escape
 from itertools import pairwise
 from math import floor, isfinite, log10
 
-WIDTH = 480.0
+WIDTH = 384.0
 LEFT = 46.0
 RIGHT = 14.0
 LEGEND_HEIGHT = 22.0
@@ -51,6 +51,16 @@ class Mark:
 
 
 @dataclass(frozen=True)
+class Bar:
+    """One lying bar with its name before it and its figure behind it; ``kind`` becomes the class ``bar-KIND``."""
+
+    kind: str
+    name: str
+    value: float
+    text: str
+
+
+@dataclass(frozen=True)
 class Part:
     """One piece of a stacked bar; ``kind`` becomes the class ``part-KIND``."""
 
@@ -63,8 +73,9 @@ def nice_ticks(low: float, high: float, wanted: int = 4) -> tuple[float, ...]:
     """Round numbers that span [low, high]: steps of 1, 2 or 5 times a power of ten, at least two of them."""
     if not (isfinite(low) and isfinite(high)):
         raise ValueError("an axis needs finite ends")
-    if high <= low:
-        pad = abs(low) * 0.1 or 1.0
+    size = max(abs(low), abs(high))
+    if high - low <= max(size, 1e-3) * 1e-6:  # one value, or as good as one
+        pad = size * 0.1 if size > 1e-6 else 1.0
         low, high = low - pad, high + pad
     raw = (high - low) / wanted
     power = 10.0 ** floor(log10(raw))
@@ -218,5 +229,48 @@ def stacked_bar(*, label: str, parts: Sequence[Part], width: float = 240.0, heig
             f"<title>{escape(part.label)}</title></rect>"
         )
         x += wide + gap
+    out.append("</svg>")
+    return "".join(out)
+
+
+def bar_chart(
+    *, chart_id: str, title: str, description: str, bars: Sequence[Bar], longest: float, limit: tuple[float, str] | None
+) -> str:
+    """Lying bars from zero, one below the other, on a scale that ends at ``longest``; ``limit`` is an upright line with
+    its words. "" when there is no bar."""
+    if not bars:
+        return ""
+    row, thick = 24.0, 14.0
+    names = max(text_width(bar.name, 12) for bar in bars) + 10
+    figures = max(text_width(bar.text, 14) for bar in bars) + 12  # they are bold
+    room = WIDTH - names - figures
+    scale = room / max([longest, *(bar.value for bar in bars), limit[0] if limit else 0.0, 1e-9])
+    top = 18.0 if limit else 2.0
+    height = top + row * len(bars)
+    ident = escape(chart_id)
+    out = [
+        f'<svg class="chart" viewBox="0 0 {WIDTH:.0f} {height:.0f}" role="img" '
+        f'aria-labelledby="{ident}-title {ident}-desc" xmlns="http://www.w3.org/2000/svg">',
+        f'<title id="{ident}-title">{escape(title)}</title><desc id="{ident}-desc">{escape(description)}</desc>',
+    ]
+    texts = []
+    for number, bar in enumerate(bars):
+        y = top + row * number + (row - thick) / 2
+        wide = max(bar.value * scale, 1.0)
+        out.append(
+            f'<text x="0" y="{y + 11:.1f}">{escape(bar.name)}</text>'
+            f'<rect class="bar-{escape(bar.kind)}" x="{names:.1f}" y="{y:.1f}" width="{wide:.1f}" height="{thick:.0f}" '
+            f'rx="2"/>'
+        )
+        texts.append(f'<text class="figure" x="{names + wide + 7:.1f}" y="{y + 11:.1f}">{escape(bar.text)}</text>')
+    if limit:
+        x = names + limit[0] * scale
+        anchor = "end" if x + text_width(limit[1], 10) / 2 > WIDTH else "middle"
+        out.append(
+            f'<g class="mark"><line x1="{x:.1f}" y1="{top - 2:.1f}" x2="{x:.1f}" y2="{height:.1f}"/>'
+            f'<text x="{x:.1f}" y="11" text-anchor="{anchor}">{escape(limit[1])}</text></g>'
+        )
+    # Last, with a halo in the surface's colour, so that the limit's line never strikes a figure through.
+    out.extend(texts)
     out.append("</svg>")
     return "".join(out)

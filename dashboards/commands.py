@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
+from dashboards.selectors_rollout import Returns
 from dashboards.words import Words
 from ota.domain.rollout import COMMANDS, TRANSITIONS, Command, RolloutState
 from ota.selectors import RolloutSummary
@@ -30,9 +31,9 @@ LOOKS: dict[Command, tuple[Words, str, str]] = {
 }
 
 
-def choices(rollout: RolloutSummary) -> list[Choice]:
+def choices(rollout: RolloutSummary, returns: Returns) -> list[Choice]:
     """The commands that the rollout's state allows now, mildest first."""
-    return [choice(rollout, kind) for kind in LOOKS if allowed(rollout, kind)]
+    return [choice(rollout, returns, kind) for kind in LOOKS if allowed(rollout, kind)]
 
 
 def allowed(rollout: RolloutSummary, kind: Command) -> bool:
@@ -41,9 +42,9 @@ def allowed(rollout: RolloutSummary, kind: Command) -> bool:
     return kind is not Command.ADVANCE or rollout.current_stage < len(rollout.stages)
 
 
-def choice(rollout: RolloutSummary, kind: Command) -> Choice:
+def choice(rollout: RolloutSummary, returns: Returns, kind: Command) -> Choice:
     word, icon, tone = LOOKS[kind]
-    return Choice(kind, word, icon, tone, _EFFECTS[kind](rollout))
+    return Choice(kind, word, icon, tone, _effect(rollout, returns, kind))
 
 
 def _pause(rollout: RolloutSummary) -> str:
@@ -75,32 +76,43 @@ def _advance(rollout: RolloutSummary) -> str:
     ).format(number=stage.number, frames=stage.frames)
 
 
-def _abort(rollout: RolloutSummary) -> str:
-    offered = rollout.in_flight + rollout.dark
+def _abort(rollout: RolloutSummary, returns: Returns) -> str:
     touched = ngettext(
         "Stops offering: {frames} frame that has not committed keeps what it had.",
         "Stops offering: {frames} frames that have not committed keep what they had.",
-        offered,
-    ).format(frames=offered)
+        returns.abort,
+    ).format(frames=returns.abort)
     kept = ngettext(
         "{frames} updated frame stays updated.", "{frames} updated frames stay updated.", rollout.committed
     ).format(frames=rollout.committed)
     return _("{touched} {kept}").format(touched=touched, kept=kept)
 
 
-def _rollback(rollout: RolloutSummary) -> str:
-    frames = rollout.committed + rollout.in_flight + rollout.dark
-    return ngettext(
+def _rollback(returns: Returns) -> str:
+    touched = ngettext(
         "Stops offering and returns {frames} frame to the release it had.",
         "Stops offering and returns {frames} frames to the release they had.",
-        frames,
-    ).format(frames=frames)
+        returns.rollback,
+    ).format(frames=returns.rollback)
+    if not returns.stay:
+        return touched
+    kept = ngettext(
+        "{frames} updated frame stays: it had no release before.",
+        "{frames} updated frames stay: they had no release before.",
+        returns.stay,
+    ).format(frames=returns.stay)
+    return _("{touched} {kept}").format(touched=touched, kept=kept)
 
 
-_EFFECTS = {
-    Command.PAUSE: _pause,
-    Command.RESUME: _resume,
-    Command.ADVANCE: _advance,
-    Command.ABORT: _abort,
-    Command.ROLLBACK: _rollback,
-}
+def _effect(rollout: RolloutSummary, returns: Returns, kind: Command) -> str:
+    match kind:
+        case Command.PAUSE:
+            return _pause(rollout)
+        case Command.RESUME:
+            return _resume(rollout)
+        case Command.ADVANCE:
+            return _advance(rollout)
+        case Command.ABORT:
+            return _abort(rollout, returns)
+        case Command.ROLLBACK:
+            return _rollback(returns)

@@ -1,6 +1,7 @@
 """Numbers as people read them, in the reader's language."""
 
 from datetime import date
+from decimal import Decimal
 
 from django.utils.formats import date_format, number_format
 from django.utils.translation import gettext as _
@@ -12,7 +13,8 @@ DAY = 24 * HOUR
 
 
 def decimal(value: float, digits: int = 1) -> str:
-    return str(number_format(value, decimal_pos=digits, force_grouping=True))
+    """``value`` rounded to ``digits`` decimals. Django's own formatting of a float cuts instead of rounding."""
+    return str(number_format(Decimal(f"{value:.{digits}f}"), decimal_pos=digits, force_grouping=True))
 
 
 def percent(share: float, digits: int = 1) -> str:

@@ -16,6 +16,15 @@ CLOCKS_DIFFER = timedelta(days=1)
 
 
 @dataclass(frozen=True)
+class Returns:
+    """How many frames a command gives back what they had; ``stay``: updated ones that had nothing anybody knows of."""
+
+    abort: int
+    rollback: int
+    stay: int
+
+
+@dataclass(frozen=True)
 class LipFigure:
     """Mean lip error in mm that ``frames`` frames measured under one release, with the mean pose beside it."""
 
@@ -102,3 +111,18 @@ def frames_estimating_power(rollout: Rollout) -> int:
     """How many frames of the rollout have no power meter and send an estimate instead."""
     estimate = PowerSample.objects.filter(frame=OuterRef("frame"), estimated=True)
     return rollout.deployments.filter(Exists(estimate)).count()
+
+
+def returns(rollout: Rollout) -> Returns:
+    """How many frames an abort and a rollback would touch now: those that were offered the release and are still meant
+    to run it."""
+    offered = rollout.deployments.filter(offered_at__isnull=False, frame__desired__release=rollout.release_id)
+    movable = offered.exclude(former_release=rollout.release_id)
+    committed = Q(state="committed")
+    return Returns(
+        **movable.aggregate(
+            abort=Count("id", filter=~committed),
+            rollback=Count("id", filter=~committed | Q(former_release__isnull=False)),
+            stay=Count("id", filter=committed & Q(former_release=None)),
+        )
+    )

@@ -9,10 +9,12 @@ from django.views.decorators.http import require_http_methods
 
 from dashboards import figures, rollout_page, selectors_rollout
 from dashboards.commands import allowed, choice, choices
+from dashboards.lips import lip_charts
 from dashboards.views.pages import page, render_live
 from ota.domain.rollout import Command, NotAllowed
 from ota.models import Rollout
 from ota.selectors import rollout_detail, rollouts
+from ota.services import rollouts as services
 
 PER_PAGE = 20
 MAX_REASON = 500
@@ -40,10 +42,10 @@ def rollout(request: HttpRequest, rollout_id: int) -> HttpResponse:
         "rollout": detail,
         "verdict": rollout_page.verdict(detail),
         "stages": rollout_page.strip(detail, now),
-        "choices": choices(detail),
+        "choices": choices(detail, selectors_rollout.returns(row)),
         "metrics": figures.metric_lines(detail.metrics),
         "charts": figures.arm_charts(detail, selectors_rollout.stage_openings(row, detail.stages, now)),
-        "lips": selectors_rollout.lip_rows(row),
+        "lips": lip_charts(selectors_rollout.lip_rows(row)),
         "estimating": selectors_rollout.frames_estimating_power(row),
         "trail": rollout_page.trail(detail.events),
         "min_playbacks": figures.MIN_PLAYBACKS,
@@ -64,8 +66,6 @@ def command(request: HttpRequest, rollout_id: int, kind: str) -> HttpResponse:
     if request.method == "POST":
         problem, code = _check_reason(reason), 400
         if not problem:
-            from ota.services import rollouts as services
-
             try:
                 services.command(row.pk, kind, seen, request.user.get_username(), reason)
             except services.Stale:
@@ -81,7 +81,7 @@ def command(request: HttpRequest, rollout_id: int, kind: str) -> HttpResponse:
         "section": "rollouts",
         "rollout": detail,
         "verdict": rollout_page.verdict(detail),
-        "choice": choice(detail, Command(kind)),
+        "choice": choice(detail, selectors_rollout.returns(row), Command(kind)),
         "allowed": allowed(detail, Command(kind)),
         "seen_state": seen if seen and code != 409 else detail.seen_state,
         "reason": reason,

@@ -8,8 +8,10 @@ from uuid import uuid4
 from django.utils import timezone
 
 from fleet.models import Frame, FrameDay, FrameGroup, HealthEvent, Household, ReportedState
+from ota import keys
 from ota.domain.assignment import arm, household_number, stage_of
 from ota.models import Deployment, Release, Rollout, RolloutEvent, RolloutStage
+from ota.services import director
 
 SHARES = (0.05, 0.25, 1.0)
 BASE, FIX = "a" * 64, "b" * 64
@@ -33,7 +35,7 @@ def make_release(digest: str, version: str) -> Release:
         digest=digest,
         name="talking-portrait",
         version=version,
-        manifest={},
+        manifest={"targets": []},
         path=f"release/talking-portrait-{version}.json",
         length=1000,
         created_by="mo",
@@ -96,11 +98,14 @@ def make_world(zh: int = 40, other: int = 12, days: int = 8, now: datetime | Non
     frames = [make_frame(f"zh-{n:03}", seen=now) for n in range(zh)]
     others = [make_frame(f"en-{n:03}", locale="en", simulated=n < other - 1, seen=now) for n in range(other)]
     failed: Frame | None = None
+    lived: list[FrameDay] = []
     for frame in frames:
         u = household_number("salt", frame.household_id)
         number = stage_of(u, SHARES)
         offered = number is not None and number <= 2
-        state = people.choice(("committed", "committed", "committed", "downloading", "trial")) if offered else "pending"
+        state = people.choice(("committed", "committed", "downloading", "trial")) if offered else "pending"
+        if number == 1:
+            state = "committed"
         refusal = ""
         if offered and number == 2 and failed is None:
             failed, state = frame, "reverted"
@@ -117,18 +122,20 @@ def make_world(zh: int = 40, other: int = 12, days: int = 8, now: datetime | Non
             reason="trial_failed" if refusal else "",
             detail=refusal,
         )
+        fixed = state == "committed"
         if refusal:
             report(frame, BASE, "reverted", refusal=refusal)
         else:
-            done = state == "committed"
-            report(frame, FIX if done else BASE, "committed" if done else "idle", mandarin=0.34 if done else 0.64)
-        for back in range(days):
-            _day(people, frame, now - timedelta(days=back), improved=state == "committed" and back < 2)
+            report(frame, FIX if fixed else BASE, "committed" if fixed else "idle", mandarin=0.34 if fixed else 0.64)
+        lived += [_day(people, frame, now - timedelta(days=d), improved=fixed and d < 2) for d in range(days)]
     assert failed is not None
+    keys.make_missing()
+    director.set_desired([frame.pk for frame in (*frames, *others)], base)
+    director.set_desired(rollout.deployments.filter(stage__lte=2).values_list("frame_id", flat=True), fix)
     for frame in others:
         report(frame, BASE, "idle")
-        for back in range(days):
-            _day(people, frame, now - timedelta(days=back), improved=False)
+        lived += [_day(people, frame, now - timedelta(days=d), improved=False) for d in range(days)]
+    FrameDay.objects.bulk_create(lived)
     HealthEvent.objects.create(
         frame=others[0],
         outbox_id=uuid4(),
@@ -156,10 +163,10 @@ def make_world(zh: int = 40, other: int = 12, days: int = 8, now: datetime | Non
     return World(base, fix, group, rollout, (*frames, *others), failed)
 
 
-def _day(people: random.Random, frame: Frame, at: datetime, *, improved: bool) -> None:
+def _day(people: random.Random, frame: Frame, at: datetime, *, improved: bool) -> FrameDay:
     playbacks = people.randint(2, 9)
     likely = 0.8 if improved or frame.locale == "en" else 0.7
-    FrameDay.objects.create(
+    return FrameDay(
         frame=frame,
         day=at.date(),
         release=FIX if improved else BASE,

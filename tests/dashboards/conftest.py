@@ -1,0 +1,31 @@
+"""Imported before Django is set up: what needs Django is imported by the fixtures themselves."""
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from django.contrib.auth.models import User
+    from django.test import Client
+
+    from tests.dashboards.world import World
+
+
+@pytest.fixture
+def user(db: None) -> "User":
+    from django.contrib.auth.models import User
+
+    return User.objects.create_user("rosa", password="a frame on the wall")
+
+
+@pytest.fixture
+def logged_in(client: "Client", user: "User") -> "Client":
+    client.force_login(user)
+    return client
+
+
+@pytest.fixture
+def world(db: None) -> "World":
+    from tests.dashboards.world import make_world
+
+    return make_world()
