@@ -34,8 +34,8 @@ def _list(arguments: Namespace) -> None:
         if arguments.release:
             name, version = split_release(arguments.release)
             digest = client.get(f"releases/{name}/{version}/")["digest"]
-        query = f"locale={arguments.locale}" if arguments.locale else None
-        found = list(client.pages("frames/", at_most=arguments.limit, group=arguments.group, q=query, release=digest))
+        wanted = {"group": arguments.group, "locale": arguments.locale, "release": digest}
+        found = list(client.pages("frames/", at_most=arguments.limit, **wanted))
     for frame in found:
         frame["release_name"] = release_name(frame, names)
     rows = [

@@ -34,6 +34,10 @@ QUICK = RetryPolicy(tries=3, timeout_s=1.0, first_backoff_s=0.1, max_backoff_s=0
 PATIENT = RetryPolicy(tries=40, timeout_s=0.5, first_backoff_s=0.1, max_backoff_s=0.3)
 
 
+def void(_: object) -> None:
+    """For lambdas whose value is nobody's business."""
+
+
 class Driven:
     """A frame in memory, run by one of the drivers in a thread of its own."""
 
@@ -83,7 +87,7 @@ class Driven:
             with ThreadPoolExecutor(1) as executor:
                 broker = Broker(self.broker.host, self.broker.port, executor)
                 task = asyncio.create_task(FrameDriver(core, broker, SharedTls(tls).of(tls)).run())
-                self._stop = lambda: loop.call_soon_threadsafe(task.cancel) and None
+                self._stop = lambda: void(loop.call_soon_threadsafe(task.cancel))
                 ready.set()
                 await asyncio.wait([task])
 

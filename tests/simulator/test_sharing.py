@@ -33,9 +33,9 @@ def read_all(trust: FrameTrust, repository: Repository) -> None:
     trust.begin()
     trust.update("timestamp", repository.retained[topics.meta_topic("timestamp", head.timestamp)])
     for role in ("snapshot", "targets", *ROLES):
-        version = trust.needed(role)
-        if version is not None:
-            trust.update(role, repository.retained[topics.meta_topic(role, version)])
+        needed = trust.needed(role)
+        if needed is not None:
+            trust.update(role, repository.retained[topics.meta_topic(role, needed)])
 
 
 @pytest.fixture

@@ -1,0 +1,298 @@
+"""``framectl`` against the real web server and database. Publishing and frames are played by a thread."""
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from framectl.__main__ import main
+from framectl.offline import OfflineFolder
+from tests.framectl.conftest import BASE, Desk, adapter
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+Framectl = Callable[..., int]
+
+
+@pytest.fixture(autouse=True)
+def var(tmp_path: Path, settings: Any) -> Path:
+    """State of its own: online keys and artifacts."""
+    from ota import keys
+
+    var = tmp_path / "var"
+    var.mkdir()
+    settings.FRAMEFLEET_VAR = var
+    artifacts = {**settings.STORAGES["artifacts"], "OPTIONS": {"location": var / "artifacts"}}
+    settings.STORAGES = {**settings.STORAGES, "artifacts": artifacts}
+    keys.make_missing()
+    return var
+
+
+@pytest.fixture
+def server(live_server: Any, monkeypatch: pytest.MonkeyPatch, django_user_model: Any) -> str:
+    """A running server that ``framectl`` knows."""
+    from fleet.services.tokens import create_token
+
+    user = django_user_model.objects.create_user("eng")
+    monkeypatch.setenv("FRAMEFLEET_SERVER", live_server.url)
+    monkeypatch.setenv("FRAMEFLEET_TOKEN", create_token(user, "tests"))
+    return str(live_server.url)
+
+
+@pytest.fixture
+def desk(server: str, tmp_path: Path) -> Desk:
+    """An offline folder made with the server's own online keys."""
+    offline = tmp_path / "offline"
+    assert main(["keys", "create", "--out", str(offline)]) == 0
+    return Desk(tmp_path, offline)
+
+
+@contextmanager
+def meanwhile(work: Callable[[], object]) -> Iterator[None]:
+    """Call ``work`` again and again in a thread while the block runs."""
+    from django.db import connection
+
+    stopping = threading.Event()
+    problems: list[BaseException] = []
+
+    def loop() -> None:
+        try:
+            while not stopping.is_set():
+                work()
+                time.sleep(0.05)
+        except BaseException as problem:
+            problems.append(problem)
+        finally:
+            connection.close()
+
+    thread = threading.Thread(target=loop)
+    thread.start()
+    try:
+        yield
+    finally:
+        stopping.set()
+        thread.join()
+    assert not problems
+
+
+@contextmanager
+def bridge() -> Iterator[None]:
+    """Somebody publishes what is pending."""
+    from tests.ota.world import publish_all
+
+    with meanwhile(publish_all):
+        yield
+
+
+@pytest.fixture
+def pushed(desk: Desk) -> Desk:
+    """1.0 is on the server, signed and published."""
+    assert main(["repository", "init", "--offline", str(desk.offline)]) == 0
+    assert desk.sign_base() == 0
+    with bridge():
+        assert main(["release", "push", str(desk.package("1.0"))]) == 0
+    return desk
+
+
+def printed(capsys: pytest.CaptureFixture[str], *arguments: str) -> Any:
+    """The JSON a command prints."""
+    capsys.readouterr()
+    assert main([*arguments, "--json"]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def sentence(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    """The one sentence a command fails with."""
+    capsys.readouterr()
+    assert main(list(arguments)) == 1
+    text = capsys.readouterr()
+    assert not text.out
+    lines = text.err.strip().splitlines()
+    return lines[-1]
+
+
+def test_two_releases_go_from_the_desk_to_the_server(pushed: Desk, capsys: pytest.CaptureFixture[str]) -> None:
+    assert pushed.sign_adapter("1.1") == 0
+    with bridge():
+        release = printed(capsys, "release", "push", str(pushed.package("1.1")))
+    assert release["published_at"] is not None
+    assert release["publication"]["published"] == release["publication"]["total"] > 0
+    listed = printed(capsys, "release", "list")
+    assert [f"{one['name']} {one['version']}" for one in listed] == ["talking-portrait 1.1", "talking-portrait 1.0"]
+    assert [artifact["kind"] for artifact in listed[0]["artifacts"]] == ["base_model", "lora_delta", "release"]
+
+
+def test_pushing_again_goes_on_where_it_stopped(desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["repository", "init", "--offline", str(desk.offline)])
+    desk.sign_base()
+    package = str(desk.package("1.0"))
+    assert "not published within 0 s" in sentence(capsys, "release", "push", package, "--timeout", "0")
+    with bridge():
+        assert main(["release", "push", package]) == 0
+    assert main(["release", "push", package, "--timeout", "0"]) == 0
+
+
+def test_packages_are_pushed_in_the_order_they_were_signed(pushed: Desk, capsys: pytest.CaptureFixture[str]) -> None:
+    pushed.sign_adapter("1.1")
+    pushed.sign_adapter("1.2", adapter(BASE, b"\x02"))
+    assert "version" in sentence(capsys, "release", "push", str(pushed.package("1.2")))
+    with bridge():
+        assert main(["release", "push", str(pushed.package("1.1"))]) == 0
+        assert main(["release", "push", str(pushed.package("1.2"))]) == 0
+
+
+def test_a_repository_begins_once_and_only_with_the_servers_own_online_keys(
+    pushed: Desk, tmp_path: Path, online_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = tmp_path / "other"
+    assert main(["keys", "create", "--out", str(other)]) == 0
+    assert sentence(capsys, "repository", "init", "--offline", str(other))
+    foreign = tmp_path / "foreign"
+    assert main(["keys", "create", "--out", str(foreign), "--online", str(online_file)]) == 0
+    assert sentence(capsys, "repository", "init", "--offline", str(foreign))
+
+
+def test_a_copy_of_the_folder_catches_up_and_signs_on(
+    pushed: Desk, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import shutil
+
+    copy = Desk(tmp_path, tmp_path / "copy")
+    shutil.copytree(pushed.offline, copy.offline)
+    pushed.sign_adapter("1.1")
+    with bridge():
+        assert main(["release", "push", str(pushed.package("1.1"))]) == 0
+    pulled = printed(capsys, "repository", "pull", "--offline", str(copy.offline))
+    assert pulled == {"documents": {"lora": 2, "release": 3}, "releases": ["talking-portrait-1.1"]}
+    assert printed(capsys, "repository", "pull", "--offline", str(copy.offline))["documents"] == {}
+    assert copy.sign_adapter("1.2", adapter(BASE, b"\x02"), base_version="1.1") == 0
+    with bridge():
+        assert main(["release", "push", str(copy.package("1.2"))]) == 0
+
+
+def test_what_was_signed_and_not_pushed_is_dropped_only_when_asked(
+    pushed: Desk, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pushed.sign_adapter("1.1")
+    pull = ["repository", "pull", "--offline", str(pushed.offline)]
+    assert "lora 2, release 3" in sentence(capsys, *pull)
+    with OfflineFolder.open(pushed.offline) as folder:
+        assert folder.documents["lora"].signed.version == 2
+    assert main([*pull, "--discard-unpushed"]) == 0
+    pushed.package("1.1").unlink()
+    assert pushed.sign_adapter("1.1") == 0
+
+
+def test_documents_of_another_repository_replace_nothing(
+    pushed: Desk, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = tmp_path / "other"
+    assert main(["keys", "create", "--out", str(other)]) == 0
+    before = {path: path.read_bytes() for path in (other / "metadata").iterdir()}
+    assert sentence(capsys, "repository", "pull", "--offline", str(other), "--discard-unpushed")
+    assert {path: path.read_bytes() for path in (other / "metadata").iterdir()} == before
+
+
+def test_a_rollout_is_watched_until_it_ends(pushed: Desk, capsys: pytest.CaptureFixture[str]) -> None:
+    from ota.models import Deployment
+    from ota.services import rollouts
+    from tests.ota.world import enrol, report
+
+    enrol(20, "zh", "zh")
+    enrol(5, "en", "en")
+    assert main(["groups", "create", "mandarin", "--query", "locale=zh"]) == 0
+    assert printed(capsys, "groups", "list") == [{"name": "mandarin", "query": "locale=zh", "frames": 20}]
+
+    def frames_obey() -> None:
+        rollouts.tick_all()
+        for row in Deployment.objects.filter(state="offered").select_related("rollout"):
+            report(row.frame_id, "committed", row.rollout.release_id, desired_version=row.desired_version)
+
+    started = printed(
+        capsys, "rollout", "start", "--release", "talking-portrait 1.0", "--group", "mandarin", "--stages", "25,100"
+    )
+    assert main(["rollout", "watch", str(started["id"]), "--timeout", "0"]) == 1
+    capsys.readouterr()
+    with meanwhile(frames_obey):
+        assert main(["rollout", "watch", str(started["id"]), "--timeout", "30"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert f"Rollout {started['id']}: talking-portrait 1.0 to mandarin, succeeded" in lines
+    assert any(line.startswith("Stage 2   100 %") and line.endswith("complete") for line in lines)
+
+    listed = printed(capsys, "frames", "--release", "talking-portrait 1.0")
+    assert {frame["id"][:2] for frame in listed} == {"zh"}
+    assert {frame["release_name"] for frame in listed} == {"talking-portrait 1.0"}
+    assert len(printed(capsys, "frames", "--locale", "en")) == 5
+    assert len(printed(capsys, "frames", "--group", "mandarin", "--limit", "7")) == 7
+    assert main(["frames"]) == 0
+    assert "zh-0000  zh      rk3588    talking-portrait 1.0  committed" in capsys.readouterr().out
+    assert [row["state"] for row in printed(capsys, "rollout", "list")] == ["succeeded"]
+
+
+def test_people_pause_resume_and_roll_back(pushed: Desk, capsys: pytest.CaptureFixture[str]) -> None:
+    from tests.ota.world import enrol
+
+    enrol(3)
+    main(["groups", "create", "all"])
+    rollout = printed(capsys, "rollout", "start", "--release", "talking-portrait 1.0", "--group", "all")
+    name = str(rollout["id"])
+    assert printed(capsys, "rollout", "pause", name, "--reason", "lunch")["state"] == "paused"
+    assert main(["rollout", "resume", name]) == 0
+    assert f"Rollout {name} was paused, now is running." in capsys.readouterr().out
+    assert sentence(capsys, "rollout", "resume", name)
+    assert printed(capsys, "rollout", "rollback", name, "--reason", "lips")["state"] == "rolled_back"
+    events = printed(capsys, "rollout", "watch", name)["events"]
+    assert [event["reason"] for event in events if event["kind"] in ("pause", "paused")] == ["lunch"]
+
+
+def test_a_frame_is_shown_with_its_failure_and_lip_errors(pushed: Desk, capsys: pytest.CaptureFixture[str]) -> None:
+    from fleet.services.reports import record_reported
+    from protocol.errors import Reason
+    from protocol.messages import Failure
+    from tests.fleet.factories import make_frame, reported
+
+    make_frame("frame-1")
+    why = Failure(reason=Reason.TRIAL_FAILED, detail="The lip error is 0.95 mm.\x1b[2J")
+    record_reported("frame-1", reported("frame-1", state="reverted", failure=why))
+    assert main(["frames", "show", "frame-1"]) == 0
+    text = capsys.readouterr().out
+    assert "Failure: trial_failed: The lip error is 0.95 mm." in text
+    assert "mandarin  0.34 mm    1.30 mm    0.80 mm" in text
+    assert "\x1b" not in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (("frames", "show", "nobody"), "no frame"),
+        (("frames", "--group", "nobody"), "no group"),
+        (("frames", "--release", "portrait 9.9"), "no release"),
+        (("frames", "--release", "portrait"), "names no release"),
+        (("rollout", "watch", "7"), "no rollout"),
+        (("rollout", "start", "--release", "portrait 1.0", "--group", "x"), "no release"),
+        (("groups", "create", "x", "--query", "weight=3"), "weight"),
+        (("frames", "--token", "wrong"), "does not accept this token"),
+    ],
+)
+def test_what_the_server_refuses_is_one_sentence(
+    server: str, capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], expected: str
+) -> None:
+    assert expected in sentence(capsys, *arguments)
+
+
+def test_a_server_that_is_away_is_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+    where = ("--server", "http://127.0.0.1:9", "--token", "t")
+    assert "does not answer" in sentence(capsys, "frames", *where)
+    assert "no server address" in sentence(capsys, "frames", "--server", "127.0.0.1:9", "--token", "t")
+
+
+@pytest.mark.parametrize("stages", ["", "5,5", "0", "50,20", "101", "a", "nan", ",".join(map(str, range(1, 30)))])
+def test_odd_stages_are_wrong_usage(stages: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as wrong:
+        main(["rollout", "start", "--release", "a 1", "--group", "b", "--stages", stages])
+    assert wrong.value.code == 2
