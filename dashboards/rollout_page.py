@@ -60,9 +60,10 @@ class StageCard:
 def stage_state(rollout: RolloutSummary, stage: StageDetail) -> str:
     if stage.completed_at is not None:
         return "complete"
-    if rollout.state == "running":
+    # A pause opens no further stage, but frames of an open one go on.
+    if rollout.state in ("running", "paused"):
         return "waiting" if stage.opened_at is None else "open"
-    return "waiting" if stage.opened_at is None and rollout.state == "paused" else "stopped"
+    return "stopped"
 
 
 def strip(rollout: RolloutSummary, now: datetime) -> list[StageCard]:

@@ -4,15 +4,16 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from django.core.cache import cache
 from django.db import connection
 from django.db.models import Count, Exists, Max, OuterRef, Q
 
-from fleet.models import FrameDay, Playback, PowerSample
+from fleet.models import Playback, PowerSample
 from ota.models import Rollout
 from ota.selectors import StageDetail
 
-CLOCKS_DIFFER = timedelta(days=1)
-"""People's days that lie this far from the server's are on a clock of their own: simulated people."""
+CLOCKS_AGREE = timedelta(days=1)
+"""People whose time lies nearer to the server's than this live by the same clock."""
 
 
 @dataclass(frozen=True)
@@ -89,22 +90,31 @@ def lip_rows(rollout: Rollout) -> list[LipRow]:
     ]
 
 
-def stage_openings(rollout: Rollout, stages: Iterable[StageDetail], now: datetime) -> list[tuple[int, datetime]]:
+def stage_openings(rollout: Rollout, stages: Iterable[StageDetail]) -> list[tuple[int, datetime]]:
     """When each stage opened on the clock by which people's days are counted: (number, moment).
 
-    Simulated people may live faster than the server. Then a stage opened at the time of the newest playback that had
-    been taken in by that moment; a stage from before the first playback is left out.
+    Simulated people may live through their days faster than the server. For them a stage opened at the time of the
+    newest playback that had been taken in by that moment; one from before the first playback is left out.
     """
     opened = {stage.number: stage.opened_at for stage in stages if stage.opened_at is not None}
-    days = FrameDay.objects.filter(frame__deployments__rollout=rollout)
-    newest = days.aggregate(newest=Max("day"))["newest"]
-    if not opened or newest is None or abs(newest - now.date()) <= CLOCKS_DIFFER:
+    if not rollout.deployments.filter(frame__simulated=True).exists():
         return sorted(opened.items())
-    moments = Playback.objects.filter(frame__deployments__rollout=rollout, frame__simulated=True).aggregate(
-        **{f"stage_{number}": Max("at", filter=Q(received_at__lte=moment)) for number, moment in opened.items()}
-    )
-    found = ((number, moments[f"stage_{number}"]) for number in sorted(opened))
-    return [(number, moment) for number, moment in found if moment is not None]
+    # What had been taken in by a moment that is past does not change: asked once per stage and process.
+    keys = {number: f"people-time:{rollout.pk}:{number}:{moment.timestamp()}" for number, moment in opened.items()}
+    known = cache.get_many(keys.values())
+    missing = {number: moment for number, moment in opened.items() if keys[number] not in known}
+    if missing:
+        lived = Playback.objects.filter(frame__deployments__rollout=rollout, frame__simulated=True).aggregate(
+            **{f"stage_{number}": Max("at", filter=Q(received_at__lte=moment)) for number, moment in missing.items()}
+        )
+        fresh = {keys[number]: _nearer(lived[f"stage_{number}"], moment) for number, moment in missing.items()}
+        cache.set_many(fresh, timeout=None)
+        known |= fresh
+    return [(number, known[key]) for number, key in sorted(keys.items()) if known[key] is not None]
+
+
+def _nearer(lived: datetime | None, moment: datetime) -> datetime | None:
+    return moment if lived is not None and abs(lived - moment) < CLOCKS_AGREE else lived
 
 
 def frames_estimating_power(rollout: Rollout) -> int:

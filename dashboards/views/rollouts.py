@@ -44,7 +44,7 @@ def rollout(request: HttpRequest, rollout_id: int) -> HttpResponse:
         "stages": rollout_page.strip(detail, now),
         "choices": choices(detail, selectors_rollout.returns(row)),
         "metrics": figures.metric_lines(detail.metrics),
-        "charts": figures.arm_charts(detail, selectors_rollout.stage_openings(row, detail.stages, now)),
+        "charts": figures.arm_charts(detail, selectors_rollout.stage_openings(row, detail.stages)),
         "lips": lip_charts(selectors_rollout.lip_rows(row)),
         "estimating": selectors_rollout.frames_estimating_power(row),
         "trail": rollout_page.trail(detail.events),

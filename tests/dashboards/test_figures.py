@@ -9,11 +9,11 @@ import pytest
 from django.utils import translation
 
 from dashboards import figures, formats, rollout_page, selectors_rollout
-from fleet.models import Frame, FrameDay, Playback, PowerSample
+from fleet.models import Frame, PowerSample
 from ota.models import Rollout
 from ota.selectors import RolloutDetail, rollout_detail
 from ota.selectors_metrics import DayRow, MetricRow
-from tests.dashboards.world import BASE, World
+from tests.dashboards.world import BASE, World, play
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 
@@ -158,38 +158,33 @@ def test_lip_errors_stand_before_and_after_and_a_frame_on_trial_says_nothing(wor
     assert after.frames == mandarin.after.frames - 1
 
 
-def test_stage_openings_are_the_servers_while_people_live_by_its_clock(world: World) -> None:
-    detail = rollout_detail(world.rollout)
-    now = datetime.now(UTC)
-    found = selectors_rollout.stage_openings(world.rollout, detail.stages, now)
-    assert found == [(stage.number, stage.opened_at) for stage in detail.stages if stage.opened_at]
+def test_stage_openings_are_the_servers_where_nobody_is_simulated(world: World) -> None:
+    Frame.objects.update(simulated=False)
+    stages = rollout_detail(world.rollout).stages
+    expected = [(stage.number, stage.opened_at) for stage in stages if stage.opened_at]
+    assert selectors_rollout.stage_openings(world.rollout, stages) == expected
 
 
 def test_stage_openings_move_to_the_clock_of_simulated_people(world: World) -> None:
-    frame = world.rollout.deployments.first().frame  # type: ignore[union-attr]
-    later = timedelta(days=30)
-    now = datetime.now(UTC)
-    detail = rollout_detail(world.rollout)
-    first, second = detail.stages[0].opened_at, detail.stages[1].opened_at
+    stages = rollout_detail(world.rollout).stages
+    first, second = stages[0].opened_at, stages[1].opened_at
     assert first is not None
     assert second is not None
-    FrameDay.objects.create(frame=frame, day=(now + later).date(), release=BASE, playbacks=1)
-    for seq, (received, at) in enumerate([(first, now + later), (second, now + 2 * later), (now, now + 3 * later)]):
-        Playback.objects.create(
-            frame=frame,
-            outbox_id=uuid4(),
-            seq=seq,
-            at=at,
-            received_at=received,
-            playback_id=uuid4(),
-            mode="talking",
-            voice_s=4,
-            video_s=4,
-            watched_s=4,
-            completed=True,
-        )
-    found = selectors_rollout.stage_openings(world.rollout, detail.stages, now)
-    assert found == [(1, now + later), (2, now + 2 * later)]
+    frame = world.frames[0]
+    play(frame, 1, first - timedelta(seconds=1), first - timedelta(days=9))
+    play(frame, 2, second - timedelta(seconds=1), second - timedelta(days=5))
+    play(frame, 3, second + timedelta(hours=1), second)
+    found = selectors_rollout.stage_openings(world.rollout, stages)
+    assert found == [(1, first - timedelta(days=9)), (2, second - timedelta(days=5))]
+    assert selectors_rollout.stage_openings(world.rollout, stages) == found
+
+
+def test_simulated_people_who_caught_up_live_by_the_servers_clock(world: World) -> None:
+    stages = rollout_detail(world.rollout).stages
+    second = stages[1].opened_at
+    assert second is not None
+    play(world.frames[0], 1, second, second - timedelta(minutes=5))
+    assert selectors_rollout.stage_openings(world.rollout, stages) == [(2, second)]
 
 
 def test_frames_without_a_power_meter_are_counted(world: World) -> None:

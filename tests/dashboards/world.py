@@ -7,7 +7,7 @@ from uuid import uuid4
 
 from django.utils import timezone
 
-from fleet.models import Frame, FrameDay, FrameGroup, HealthEvent, Household, ReportedState
+from fleet.models import Frame, FrameDay, FrameGroup, HealthEvent, Household, Playback, ReportedState
 from ota import keys
 from ota.domain.assignment import arm, household_number, stage_of
 from ota.models import Deployment, Release, Rollout, RolloutEvent, RolloutStage
@@ -78,6 +78,22 @@ def report(
         target=FIX if refusal else "",
         failure_reason="trial_failed" if refusal else "",
         failure_detail=refusal,
+    )
+
+
+def play(frame: Frame, seq: int, received: datetime, at: datetime) -> None:
+    Playback.objects.create(
+        frame=frame,
+        outbox_id=uuid4(),
+        seq=seq,
+        at=at,
+        received_at=received,
+        playback_id=uuid4(),
+        mode="talking",
+        voice_s=4,
+        video_s=4,
+        watched_s=4,
+        completed=True,
     )
 
 
