@@ -76,12 +76,15 @@ class Simulator:
         tasks = [asyncio.create_task(driver.run()) for driver in self.drivers]
         people = asyncio.create_task(self._live())
         status = asyncio.create_task(self._report())
-        await stop.wait()
+        stopping = asyncio.create_task(stop.wait())
+        ended, _ = await asyncio.wait((stopping, people, status), return_when=asyncio.FIRST_COMPLETED)
         last = self.status()
-        everything = [people, status, *tasks]
+        everything: list[asyncio.Task[Any]] = [stopping, people, status, *tasks]
         for task in everything:
             task.cancel()
         await asyncio.wait(everything, timeout=STOP_S)
+        for task in ended:
+            task.result()  # people or status line ended by a fault: better to end loudly than to idle on
         return last
 
     def status(self) -> dict[str, Any]:
