@@ -1,9 +1,11 @@
 """``artifacts/{sha256}/``: bytes by their hash."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
+from asgiref.sync import sync_to_async
+from django.core.handlers.asgi import ASGIRequest
 from django.http import StreamingHttpResponse
 from django.http.response import HttpResponseBase
 from rest_framework import status
@@ -50,11 +52,16 @@ class ArtifactBytes(APIView):
         whole = (start, end) == (0, artifact.length)
         # HEAD says everything but reads nothing.
         content = iter(()) if request.method == "HEAD" else storage.pieces(sha256, start, end - start)
+        # An asynchronous server would first read a plain iterator to its end, all of it into memory.
+        asynchronous = isinstance(request._request, ASGIRequest)
         headers = {"Content-Length": str(end - start), "Accept-Ranges": "bytes", "ETag": f'"{sha256}"'}
         if not whole:
             headers["Content-Range"] = f"bytes {start}-{end - 1}/{artifact.length}"
         return StreamingHttpResponse(
-            content, status=200 if whole else 206, content_type="application/octet-stream", headers=headers
+            _one_by_one(content) if asynchronous else content,
+            status=200 if whole else 206,
+            content_type="application/octet-stream",
+            headers=headers,
         )
 
 
@@ -70,6 +77,16 @@ def byte_range(header: str, length: int) -> tuple[int, int] | None:
     start = int(first)
     end = min(int(last) + 1, length) if last else length
     return (start, end) if start < end else None
+
+
+async def _one_by_one(pieces: Iterator[bytes]) -> AsyncIterator[bytes]:
+    """The pieces, each read in a thread."""
+
+    def read() -> bytes:
+        return next(pieces, b"")
+
+    while piece := await sync_to_async(read)():
+        yield piece
 
 
 def _body(request: Request) -> Iterator[bytes]:

@@ -1,5 +1,6 @@
 """Creating releases: everything is checked, stored and queued in one transaction, or nothing is."""
 
+import re
 from collections.abc import Mapping
 
 import msgspec
@@ -20,6 +21,8 @@ from protocol.repository import ROLE_OF_KIND, ArtifactManifest, ReleaseManifest,
 
 Targets = Mapping[str, TargetFile]
 
+_WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
+
 
 def create(manifest: bytes, given: Mapping[str, object], actor: str) -> tuple[Release, bool]:
     """The release whose manifest (release.json) these bytes are, with its newly signed documents (TUF JSON by role).
@@ -32,6 +35,9 @@ def create(manifest: bytes, given: Mapping[str, object], actor: str) -> tuple[Re
     if known is not None:
         return known, False
     content = decode(manifest, ReleaseManifest)
+    for word in (content.name, content.version):
+        if not _WORD.fullmatch(word):
+            raise refuse(f"A release cannot be called {word!r}: use letters, digits and . _ + - for name and version.")
     # The manifest is an artifact too; storing it needs no transaction because it is named by its hash.
     artifacts.store(digest, [manifest])
     with transaction.atomic():
@@ -48,9 +54,9 @@ def _create(digest: str, length: int, content: ReleaseManifest, given: Mapping[s
     before = repository.newest_documents()
     accepted = repository.accept_delegated(given)
     after = {**before, **accepted}
+    path = _check_manifest_signed(digest, length, content, after)
     for role, document in accepted.items():
         _check_new_targets(role, before[role], document, after)
-    path = _check_manifest_signed(digest, length, content, after)
     named = [_check_listed(label, target, after) for target in content.targets]
     _check_bases(label, content.targets, named)
     release = Release.objects.create(

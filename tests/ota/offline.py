@@ -2,6 +2,7 @@
 
 import datetime as dt
 import json
+from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any
@@ -74,7 +75,7 @@ class Offline:
     def expires(self) -> dt.datetime:
         return dt.datetime.now(dt.UTC).replace(microsecond=0) + self.life
 
-    def first(self, online: dict[str, Key] | None = None) -> Json:
+    def first(self, online: Mapping[str, Key] | None = None) -> Json:
         """The first documents, by role."""
         online = online or {role: keys.online_key(role).public for role in keys.ROLES}
         root = Root(expires=self.expires())

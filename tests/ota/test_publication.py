@@ -1,5 +1,7 @@
 """A pushed release becomes retained messages, in an order that no frame can trip over."""
 
+from typing import Any
+
 import pytest
 
 from ota import publication, repository
@@ -10,8 +12,8 @@ from protocol.chunks import index_lengths, sha256_hex
 from protocol.codec import decode
 from protocol.messages import RepoHead
 from protocol.sequences import fetch_object, refresh
-from tests.ota.offline import file
-from tests.ota.world import BASE, publish_all, push
+from tests.ota.offline import File, Offline, file
+from tests.ota.world import BASE, Enrol, publish_all, push
 
 pytestmark = pytest.mark.django_db
 
@@ -22,7 +24,9 @@ def kind_of(topic: str) -> int:
     return {"chunk": 0, "meta": 1, "head": 2}[topic.split("/")[1]]
 
 
-def test_chunks_come_before_documents_before_the_head_before_desired_states(release_1_1, frames):
+def test_chunks_come_before_documents_before_the_head_before_desired_states(
+    release_1_1: Release, frames: Enrol
+) -> None:
     director.set_desired(frames(3), release_1_1)
 
     kinds = [kind_of(one.topic) for one in publish_all()]
@@ -31,14 +35,14 @@ def test_chunks_come_before_documents_before_the_head_before_desired_states(rele
     assert set(kinds) == {0, 1, 2, 3}
 
 
-def test_the_head_waits_until_the_broker_has_answered_for_everything_before(release_1_0):
+def test_the_head_waits_until_the_broker_has_answered_for_everything_before(release_1_0: Release) -> None:
     batch = publication.pending(1000)
     assert {kind_of(one.topic) for one in batch} == {0}
     publication.mark_published([one.token for one in batch[1:]])
     assert [one.topic for one in publication.pending(1000)] == [batch[0].topic]
 
 
-def test_every_chunk_hashes_to_its_topic_and_the_chunks_make_up_the_artifact(release_1_0):
+def test_every_chunk_hashes_to_its_topic_and_the_chunks_make_up_the_artifact(release_1_0: Release) -> None:
     chunks = {one.topic: one.payload for one in publish_all() if kind_of(one.topic) == 0}
 
     for topic, payload in chunks.items():
@@ -50,7 +54,7 @@ def test_every_chunk_hashes_to_its_topic_and_the_chunks_make_up_the_artifact(rel
     assert rebuilt == BASE
 
 
-def test_a_frame_finds_everything_the_release_needs_among_the_messages(release_1_1, offline):
+def test_a_frame_finds_everything_the_release_needs_among_the_messages(release_1_1: Release, offline: Offline) -> None:
     """The frame's own sequences, answered from what was published."""
     retained = {one.topic: one.payload for one in publish_all()}
 
@@ -84,7 +88,7 @@ def test_a_frame_finds_everything_the_release_needs_among_the_messages(release_1
 
         def finish(self) -> None: ...
 
-    def answer(sequence):
+    def answer(sequence: Any) -> Any:
         try:
             want = next(sequence)
             while True:
@@ -101,7 +105,7 @@ def test_a_frame_finds_everything_the_release_needs_among_the_messages(release_1
         assert sha256_hex(sink.data) == artifact.sha256
 
 
-def test_a_release_is_published_once_the_broker_has_all_of_it(release_1_0):
+def test_a_release_is_published_once_the_broker_has_all_of_it(release_1_0: Release) -> None:
     done, total = publication.progress([release_1_0.digest])[release_1_0.digest]
     assert (done, total) == (0, 6)  # four chunks, their index, the manifest
     publish_all()
@@ -110,7 +114,9 @@ def test_a_release_is_published_once_the_broker_has_all_of_it(release_1_0):
     assert publication.progress([release_1_0.digest])[release_1_0.digest] == (6, 6)
 
 
-def test_a_desired_state_waits_for_its_release_but_not_for_a_later_upload(release_1_0, frames, offline, base):
+def test_a_desired_state_waits_for_its_release_but_not_for_a_later_upload(
+    release_1_0: Release, frames: Enrol, offline: Offline, base: File
+) -> None:
     first, second = frames(2)
     director.set_desired([first], release_1_0)
     assert all(kind_of(one.topic) < 3 for one in publication.pending(1000))
@@ -124,7 +130,7 @@ def test_a_desired_state_waits_for_its_release_but_not_for_a_later_upload(releas
     assert len(batch) <= 4
 
 
-def test_the_answer_to_an_older_version_does_not_hide_a_newer_one(release_1_0, frames):
+def test_the_answer_to_an_older_version_does_not_hide_a_newer_one(release_1_0: Release, frames: Enrol) -> None:
     publish_all()
     (frame,) = frames(1)
     director.set_desired([frame], release_1_0)
@@ -138,7 +144,7 @@ def test_the_answer_to_an_older_version_does_not_hide_a_newer_one(release_1_0, f
     assert publication.pending(10) == []
 
 
-def test_the_answer_to_an_older_head_does_not_hide_a_newer_one(release_1_0, django_capture_on_commit_callbacks):
+def test_the_answer_to_an_older_head_does_not_hide_a_newer_one(release_1_0: Release) -> None:
     publish_all()
     row = RetainedObject.objects.get(topic=topics.REPO_HEAD)
     old = f"retained:{row.revision}:{row.topic}"
@@ -147,7 +153,7 @@ def test_the_answer_to_an_older_head_does_not_hide_a_newer_one(release_1_0, djan
     assert [one.payload for one in publication.pending(10)] == [b"{}"]
 
 
-def test_a_broker_that_lost_everything_is_refilled_in_order(release_1_0, frames):
+def test_a_broker_that_lost_everything_is_refilled_in_order(release_1_0: Release, frames: Enrol) -> None:
     director.set_desired(frames(2), release_1_0)
     first = publish_all()
     publication.forget_published()
@@ -156,7 +162,7 @@ def test_a_broker_that_lost_everything_is_refilled_in_order(release_1_0, frames)
     assert publication.backlog() == (0, 0)
 
 
-def test_a_frame_that_missed_its_desired_state_gets_it_again(release_1_0, frames):
+def test_a_frame_that_missed_its_desired_state_gets_it_again(release_1_0: Release, frames: Enrol) -> None:
     (frame,) = frames(1)
     director.set_desired([frame], release_1_0)
     publish_all()
@@ -164,6 +170,6 @@ def test_a_frame_that_missed_its_desired_state_gets_it_again(release_1_0, frames
     assert [one.topic for one in publication.pending(10)] == [topics.frame_topic(frame, "desired")]
 
 
-def test_the_head_names_the_newest_versions(release_1_1):
+def test_the_head_names_the_newest_versions(release_1_1: Release) -> None:
     head = next(one for one in publish_all() if one.topic == topics.REPO_HEAD)
     assert decode(head.payload, RepoHead) == RepoHead(root=1, timestamp=3, director_root=1)

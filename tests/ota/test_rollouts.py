@@ -8,12 +8,12 @@ from django.utils import timezone
 from fleet.groups import frames_in
 from fleet.models import AuditEntry, FrameGroup
 from ota.domain.assignment import household_number
-from ota.models import Deployment, DesiredState, Rollout
+from ota.models import Deployment, DesiredState, Release, Rollout
 from ota.selectors import rollout_detail
 from ota.services import director, offers, rollouts
 from protocol.envelope import Envelope
 from protocol.messages import DesiredState as Message
-from tests.ota.world import commit, fail, hello, offered, report
+from tests.ota.world import Enrol, commit, fail, hello, offered, report
 
 pytestmark = pytest.mark.django_db
 
@@ -23,7 +23,7 @@ SIZES = [3, 12, 65]
 
 
 @pytest.fixture
-def group_frames(frames, release_1_0):
+def group_frames(frames: Enrol, release_1_0: Release) -> list[str]:
     """80 frames in the group and 40 outside, all meant to run 1.0 and running it."""
     inside, outside = frames(80, "zh", "zh"), frames(40, "en", "en")
     director.set_desired(inside + outside, release_1_0)
@@ -33,18 +33,18 @@ def group_frames(frames, release_1_0):
 
 
 @pytest.fixture
-def rollout(release_1_1, zh, group_frames, monkeypatch):
+def rollout(release_1_1: Release, zh: FrameGroup, group_frames: list[str], monkeypatch: pytest.MonkeyPatch) -> Rollout:
     """Always the same households in the same stages."""
     monkeypatch.setattr(offers, "draw_salt", lambda group, shares: SALT)
     return rollouts.start(release_1_1, zh, STAGES, "li", "Mandarin lips")
 
 
-def tick(rollout: Rollout, now=None) -> Rollout:
+def tick(rollout: Rollout, now: dt.datetime | None = None) -> Rollout:
     rollouts.tick(rollout.pk, now)
     return Rollout.objects.select_related("release", "group").get(pk=rollout.pk)
 
 
-def wanted(release) -> set[str]:
+def wanted(release: Release) -> set[str]:
     return set(DesiredState.objects.filter(release=release).values_list("frame_id", flat=True))
 
 
@@ -65,7 +65,9 @@ def run_to_end(rollout: Rollout) -> list[int]:
     return sizes
 
 
-def test_each_stage_opens_when_the_one_before_has_committed(rollout, release_1_1, group_frames):
+def test_each_stage_opens_when_the_one_before_has_committed(
+    rollout: Rollout, release_1_1: Release, group_frames: list[str]
+) -> None:
     sizes = run_to_end(rollout)
 
     rollout.refresh_from_db()
@@ -84,7 +86,7 @@ def test_each_stage_opens_when_the_one_before_has_committed(rollout, release_1_1
     ]
 
 
-def test_a_stage_waits_for_its_last_frame(rollout):
+def test_a_stage_waits_for_its_last_frame(rollout: Rollout) -> None:
     rollout = tick(rollout)
     rows = offered(rollout)
     for row in rows[1:]:
@@ -96,7 +98,7 @@ def test_a_stage_waits_for_its_last_frame(rollout):
     assert tick(rollout).current_stage == 2
 
 
-def test_frames_outside_the_group_never_change(rollout, release_1_0):
+def test_frames_outside_the_group_never_change(rollout: Rollout, release_1_0: Release) -> None:
     before = dict(DesiredState.objects.filter(frame__locale="en").values_list("frame_id", "version"))
     run_to_end(rollout)
     do(rollout, "rollback")
@@ -104,7 +106,7 @@ def test_frames_outside_the_group_never_change(rollout, release_1_0):
     assert len(before) == 40
 
 
-def test_ticking_again_changes_nothing(rollout):
+def test_ticking_again_changes_nothing(rollout: Rollout) -> None:
     tick(rollout)
     before = list(DesiredState.objects.order_by("frame_id").values_list("frame_id", "version"))
     assert not rollouts.tick(rollout.pk)
@@ -113,8 +115,8 @@ def test_ticking_again_changes_nothing(rollout):
 
 
 def test_a_frame_that_runs_the_release_already_has_committed_at_once_and_is_told_all_the_same(
-    rollout, release_1_1, group_frames
-):
+    rollout: Rollout, release_1_1: Release, group_frames: list[str]
+) -> None:
     for frame in group_frames:
         report(frame, "idle", release_1_1.digest)
     for _ in range(4):
@@ -123,14 +125,14 @@ def test_a_frame_that_runs_the_release_already_has_committed_at_once_and_is_told
     assert wanted(release_1_1) == set(group_frames)
 
 
-def test_a_report_that_met_a_locked_row_is_caught_up_with(rollout):
+def test_a_report_that_met_a_locked_row_is_caught_up_with(rollout: Rollout) -> None:
     rollout = tick(rollout)
     for row in offered(rollout):
         report(row.frame_id, "committed", rollout.release_id, only_stored=True)
     assert tick(rollout).current_stage == 2
 
 
-def test_too_many_failures_pause_the_rollout_and_say_so(rollout):
+def test_too_many_failures_pause_the_rollout_and_say_so(rollout: Rollout) -> None:
     rollout = tick(rollout)
     commit(rollout)
     rollout = tick(rollout)
@@ -149,7 +151,7 @@ def test_too_many_failures_pause_the_rollout_and_say_so(rollout):
     assert detail.events[-1].actor == "engine"
 
 
-def test_after_resuming_over_failures_only_new_ones_count(rollout):
+def test_after_resuming_over_failures_only_new_ones_count(rollout: Rollout) -> None:
     rollout = tick(rollout)
     commit(rollout)
     rollout = tick(rollout)
@@ -166,7 +168,7 @@ def test_after_resuming_over_failures_only_new_ones_count(rollout):
     assert tick(rollout).current_stage == 3
 
 
-def test_a_stage_in_which_nobody_commits_pauses(rollout):
+def test_a_stage_in_which_nobody_commits_pauses(rollout: Rollout) -> None:
     rollout = tick(rollout)
     later = timezone.now() + dt.timedelta(hours=25)
     rollout = tick(rollout, later)
@@ -177,7 +179,7 @@ def test_a_stage_in_which_nobody_commits_pauses(rollout):
     assert tick(rollout, later).current_stage == 2
 
 
-def test_dark_frames_do_not_hold_a_stage_up_and_may_come_back(rollout):
+def test_dark_frames_do_not_hold_a_stage_up_and_may_come_back(rollout: Rollout) -> None:
     rollout = tick(rollout)
     silent, *rest = offered(rollout)
     later = timezone.now() + dt.timedelta(hours=25)
@@ -190,7 +192,7 @@ def test_dark_frames_do_not_hold_a_stage_up_and_may_come_back(rollout):
     assert silent.state == "committed"
 
 
-def test_a_late_report_never_moves_a_deployment_back(rollout):
+def test_a_late_report_never_moves_a_deployment_back(rollout: Rollout) -> None:
     rollout = tick(rollout)
     row = offered(rollout)[0]
     commit(rollout)
@@ -200,7 +202,7 @@ def test_a_late_report_never_moves_a_deployment_back(rollout):
     assert row.state == "committed"
 
 
-def test_the_failure_of_an_earlier_offer_is_not_held_against_this_one(rollout):
+def test_the_failure_of_an_earlier_offer_is_not_held_against_this_one(rollout: Rollout) -> None:
     rollout = tick(rollout)
     row = offered(rollout)[0]
     report(row.frame_id, "failed", None, target=rollout.release_id, desired_version=row.desired_version - 1)
@@ -208,7 +210,7 @@ def test_the_failure_of_an_earlier_offer_is_not_held_against_this_one(rollout):
     assert row.state == "offered"
 
 
-def test_a_double_click_cannot_skip_a_stage(rollout):
+def test_a_double_click_cannot_skip_a_stage(rollout: Rollout) -> None:
     rollout = tick(rollout)
     seen = str(rollout.revision)
     rollouts.command(rollout.pk, "advance", seen, "li", "looks good")
@@ -216,24 +218,26 @@ def test_a_double_click_cannot_skip_a_stage(rollout):
         rollouts.command(rollout.pk, "advance", seen, "li", "looks good")
     rollout.refresh_from_db()
     assert rollout.current_stage == 2
-    assert rollout.events.last().kind == "advanced"
+    assert rollout.events.latest("id").kind == "advanced"
     assert AuditEntry.objects.filter(action="rollout.advanced", actor="li").count() == 1
 
 
-def test_a_command_that_the_state_does_not_allow_says_what_is_possible(rollout):
+def test_a_command_that_the_state_does_not_allow_says_what_is_possible(rollout: Rollout) -> None:
     do(rollout, "pause")
     with pytest.raises(rollouts.NotAllowed, match="possible now: resume, abort, rollback"):
         do(rollout, "advance")
 
 
-def test_a_paused_rollout_opens_nothing(rollout):
+def test_a_paused_rollout_opens_nothing(rollout: Rollout) -> None:
     do(rollout, "pause")
     assert tick(rollout).current_stage == 0
     do(rollout, "resume")
     assert tick(rollout).current_stage == 1
 
 
-def test_abort_takes_offers_back_and_leaves_updated_frames_updated(rollout, release_1_0, release_1_1):
+def test_abort_takes_offers_back_and_leaves_updated_frames_updated(
+    rollout: Rollout, release_1_0: Release, release_1_1: Release
+) -> None:
     rollout = tick(rollout)
     updated = {row.frame_id for row in offered(rollout)}
     commit(rollout)
@@ -247,18 +251,22 @@ def test_abort_takes_offers_back_and_leaves_updated_frames_updated(rollout, rele
     rollout = tick(rollout)
     assert (rollout.state, rollout.reason) == ("aborted", "the wrong adapter")
     assert rollout_detail(rollout).in_flight == 0
-    assert rollout.events.last().detail["frames"] == len(in_flight)
+    assert rollout.events.latest("id").detail["frames"] == len(in_flight)
 
 
-def test_rollback_returns_updated_frames_to_what_they_had(rollout, release_1_0, release_1_1, group_frames):
+def test_rollback_returns_updated_frames_to_what_they_had(
+    rollout: Rollout, release_1_0: Release, release_1_1: Release, group_frames: list[str]
+) -> None:
     run_to_end(rollout)
     do(rollout, "rollback", "complaints")
     assert wanted(release_1_1) == set()
     assert set(group_frames) <= wanted(release_1_0)
-    assert rollout.events.last().detail == {"frames": 80, "without_former_release": 0}
+    assert rollout.events.latest("id").detail == {"frames": 80, "without_former_release": 0}
 
 
-def test_rollback_returns_frames_that_came_with_a_release_from_the_factory(release_1_0, release_1_1, zh, frames):
+def test_rollback_returns_frames_that_came_with_a_release_from_the_factory(
+    release_1_0: Release, release_1_1: Release, zh: FrameGroup, frames: Enrol
+) -> None:
     (frame,) = frames(1)
     report(frame, "idle", release_1_0.digest)
     rollout = rollouts.start(release_1_1, zh, [1.0], "li", "")
@@ -268,7 +276,9 @@ def test_rollback_returns_frames_that_came_with_a_release_from_the_factory(relea
     assert wanted(release_1_0) == {frame}
 
 
-def test_rollback_leaves_frames_alone_that_were_meant_to_run_something_else_since(rollout, release_1_0, group_frames):
+def test_rollback_leaves_frames_alone_that_were_meant_to_run_something_else_since(
+    rollout: Rollout, release_1_0: Release, group_frames: list[str]
+) -> None:
     run_to_end(rollout)
     moved = group_frames[0]
     director.set_desired([moved], None)
@@ -276,7 +286,7 @@ def test_rollback_leaves_frames_alone_that_were_meant_to_run_something_else_sinc
     assert DesiredState.objects.get(pk=moved).release is None
 
 
-def test_a_second_rollout_on_the_same_frames_is_refused(rollout, release_1_1):
+def test_a_second_rollout_on_the_same_frames_is_refused(rollout: Rollout, release_1_1: Release) -> None:
     every = FrameGroup.objects.create(name="all", query="")
     with pytest.raises(rollouts.NotAllowed, match=r"Rollout \d+ \(talking-portrait 1.1\) is under way on frames"):
         rollouts.start(release_1_1, every, [1.0], "li", "")
@@ -285,20 +295,24 @@ def test_a_second_rollout_on_the_same_frames_is_refused(rollout, release_1_1):
 
 
 @pytest.mark.parametrize("stages", [[], [0.0, 1.0], [0.5, 0.25], [1.5], [float("nan")], [0.1] * 11])
-def test_stages_that_make_no_sense_are_refused(stages, release_1_1, zh, frames):
+def test_stages_that_make_no_sense_are_refused(
+    stages: list[float], release_1_1: Release, zh: FrameGroup, frames: Enrol
+) -> None:
     frames(2)
     with pytest.raises(rollouts.NotAllowed):
         rollouts.start(release_1_1, zh, stages, "li", "")
 
 
-def test_a_group_without_frames_is_refused(release_1_1, zh):
+def test_a_group_without_frames_is_refused(release_1_1: Release, zh: FrameGroup) -> None:
     with pytest.raises(rollouts.NotAllowed, match="The group zh has no frames"):
         rollouts.start(release_1_1, zh, STAGES, "li", "")
 
 
-def test_frames_that_join_the_group_later_take_part_and_those_that_leave_do_not(rollout, frames, group_frames):
+def test_frames_that_join_the_group_later_take_part_and_those_that_leave_do_not(
+    rollout: Rollout, frames: Enrol, group_frames: list[str]
+) -> None:
     newcomers = frames(20, "new", "zh")
-    waiting = Deployment.objects.filter(rollout=rollout, stage=3).first()
+    waiting = Deployment.objects.filter(rollout=rollout, stage=3)[0]
     waiting.frame.locale = "en"
     waiting.frame.save()
     run_to_end(rollout)
@@ -307,7 +321,7 @@ def test_frames_that_join_the_group_later_take_part_and_those_that_leave_do_not(
     assert not Deployment.objects.filter(pk=waiting.pk).exists()
 
 
-def test_the_first_stage_of_a_small_group_holds_somebody(zh, frames):
+def test_the_first_stage_of_a_small_group_holds_somebody(zh: FrameGroup, frames: Enrol) -> None:
     frames(30)
     shares = [0.05, 1.0]
     for _ in range(20):
@@ -315,7 +329,9 @@ def test_the_first_stage_of_a_small_group_holds_somebody(zh, frames):
         assert any(household_number(salt, frame.household_id) < 0.05 for frame in frames_in(zh))
 
 
-def test_frames_beyond_the_last_share_are_never_offered_anything(release_1_1, zh, frames):
+def test_frames_beyond_the_last_share_are_never_offered_anything(
+    release_1_1: Release, zh: FrameGroup, frames: Enrol
+) -> None:
     frames(60)
     rollout = rollouts.start(release_1_1, zh, [0.5], "li", "")
     run_to_end(rollout)
@@ -326,7 +342,7 @@ def test_frames_beyond_the_last_share_are_never_offered_anything(release_1_1, zh
     assert left.count() + len(wanted(release_1_1)) == 60
 
 
-def test_a_version_goes_on_above_what_the_frame_holds(release_1_0, frames):
+def test_a_version_goes_on_above_what_the_frame_holds(release_1_0: Release, frames: Enrol) -> None:
     """After the database was restored from a backup, frames hold newer versions than it knows."""
     (frame,) = frames(1)
     hello(frame, desired_version=41)
@@ -334,7 +350,7 @@ def test_a_version_goes_on_above_what_the_frame_holds(release_1_0, frames):
     assert director.set_desired([frame], release_1_0) == {frame: 43}
 
 
-def test_desired_states_are_issued_anew_before_they_expire(release_1_0, frames):
+def test_desired_states_are_issued_anew_before_they_expire(release_1_0: Release, frames: Enrol) -> None:
     ids = frames(5)
     director.set_desired(ids, release_1_0)
     now = timezone.now()
@@ -344,7 +360,7 @@ def test_desired_states_are_issued_anew_before_they_expire(release_1_0, frames):
     assert set(director.desired_versions(ids).values()) == {2}
 
 
-def test_the_signed_message_names_release_targets_and_expiry(release_1_1, frames):
+def test_the_signed_message_names_release_targets_and_expiry(release_1_1: Release, frames: Enrol) -> None:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
     from ota import keys
@@ -360,6 +376,7 @@ def test_the_signed_message_names_release_targets_and_expiry(release_1_1, frames
     public.verify(envelope.signatures[0].sig, signed_bytes(DESIRED_STATE_TYPE, envelope.payload))
     assert envelope.signatures[0].keyid == keys.online_key("director").public.keyid
     assert message.frame_id == frame
+    assert message.release is not None
     assert message.release.sha256 == release_1_1.digest
     assert [target.path for target in message.targets] == [
         "base/talking-portrait-1.0.bundle",

@@ -14,13 +14,13 @@ households = st.text(min_size=1, max_size=20)
 numbers = st.floats(0, 1, exclude_max=True)
 
 
-def test_the_number_is_the_first_64_bits_of_the_salted_hash():
+def test_the_number_is_the_first_64_bits_of_the_salted_hash() -> None:
     digest = hashlib.sha256(b"salt:home").hexdigest()
     assert household_number("salt", "home") == int(digest[:16], 16) / 2**64
 
 
 @given(salts, households)
-def test_it_is_below_one_and_does_not_change(salt, household):
+def test_it_is_below_one_and_does_not_change(salt: str, household: str) -> None:
     u = household_number(salt, household)
     assert 0 <= u < 1
     assert u == household_number(salt, household)
@@ -28,21 +28,21 @@ def test_it_is_below_one_and_does_not_change(salt, household):
 
 
 @given(salts, households)
-def test_one_per_cent_is_inside_five_is_inside_twenty_five(salt, household):
+def test_one_per_cent_is_inside_five_is_inside_twenty_five(salt: str, household: str) -> None:
     u = household_number(salt, household)
     inside = [exposed(u, share) for share in (0.01, 0.05, 0.25, 1.0)]
     assert all(later or not earlier for earlier, later in pairwise(inside))
 
 
 @given(numbers)
-def test_canary_is_below_the_last_share_under_one(u):
+def test_canary_is_below_the_last_share_under_one(u: float) -> None:
     assert arm(u, [0.01, 0.05, 0.25, 1.0]) == ("canary" if u < 0.25 else "control")
     assert arm(u, [0.05, 0.25]) == ("canary" if u < 0.25 else "control")
     assert arm(u, [1.0]) == "canary"
 
 
 @given(numbers)
-def test_the_stage_is_the_first_that_exposes(u):
+def test_the_stage_is_the_first_that_exposes(u: float) -> None:
     shares = [0.05, 0.25, 0.9]
     number = stage_of(u, shares)
     if number is None:
@@ -52,7 +52,7 @@ def test_the_stage_is_the_first_that_exposes(u):
         assert number == 1 or not exposed(u, shares[number - 2])
 
 
-def test_shares_hold_for_many_households_and_salts_are_independent():
+def test_shares_hold_for_many_households_and_salts_are_independent() -> None:
     first = {n for n in range(20_000) if household_number("one", str(n)) < 0.25}
     second = {n for n in range(20_000) if household_number("two", str(n)) < 0.25}
     # Binomial: sd of 20,000 draws at 25 % is 61, at 6.25 % 34; five of them are never seen.
@@ -61,12 +61,12 @@ def test_shares_hold_for_many_households_and_salts_are_independent():
 
 
 @pytest.mark.parametrize("shares", [[], [0], [-0.1, 1], [0.5, 0.5], [0.5, 0.2], [1.01], [float("nan")], [0.01] * 11])
-def test_shares_that_make_no_sense_are_refused(shares):
+def test_shares_that_make_no_sense_are_refused(shares: list[float]) -> None:
     with pytest.raises(ValueError, match=r"\w+ .+\."):
         check_shares(shares)
 
 
-def test_plain_shares_are_fine():
+def test_plain_shares_are_fine() -> None:
     check_shares([1.0])
     check_shares([0.01, 0.05, 0.25, 1.0])
     check_shares([0.5])

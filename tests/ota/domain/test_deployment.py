@@ -32,7 +32,7 @@ def rank(state: DeploymentState) -> int:
 
 
 @given(states.filter(lambda s: s is not S.DARK), st.lists(states.filter(lambda s: s is not S.DARK), max_size=30))
-def test_progress_never_goes_back(state, reports):
+def test_progress_never_goes_back(state: DeploymentState, reports: list[DeploymentState]) -> None:
     for to in reports:
         after = move(state, to)
         assert rank(after) >= rank(state)
@@ -40,7 +40,7 @@ def test_progress_never_goes_back(state, reports):
 
 
 @given(st.lists(states, max_size=30))
-def test_nothing_leaves_committed(reports):
+def test_nothing_leaves_committed(reports: list[DeploymentState]) -> None:
     state = S.COMMITTED
     for to in reports:
         state = move(state, to)
@@ -48,19 +48,21 @@ def test_nothing_leaves_committed(reports):
 
 
 @given(st.sampled_from(sorted(FAILURES)), st.lists(states, max_size=30))
-def test_a_failure_stays_unless_the_release_plays_after_all(state, reports):
+def test_a_failure_stays_unless_the_release_plays_after_all(
+    state: DeploymentState, reports: list[DeploymentState]
+) -> None:
     expected = S.COMMITTED if S.COMMITTED in reports else state
     for to in reports:
         state = move(state, to)
     assert state is expected
 
 
-def test_every_state_has_a_row_and_dark_is_reached_in_flight_only():
+def test_every_state_has_a_row_and_dark_is_reached_in_flight_only() -> None:
     assert set(TRANSITIONS) == set(DeploymentState)
     assert {state for state, to in TRANSITIONS.items() if S.DARK in to} == IN_FLIGHT
 
 
-def test_a_dark_frame_that_speaks_goes_on():
+def test_a_dark_frame_that_speaks_goes_on() -> None:
     assert move(S.DARK, S.DOWNLOADING) is S.DOWNLOADING
     assert move(S.DARK, S.COMMITTED) is S.COMMITTED
 
@@ -84,15 +86,15 @@ def test_a_dark_frame_that_speaks_goes_on():
         (Report("downloading", "", OTHER, 7), None),
     ],
 )
-def test_what_a_report_says_about_an_offer(report, meaning):
+def test_what_a_report_says_about_an_offer(report: Report, meaning: DeploymentState | None) -> None:
     assert said(report, OFFER) is meaning
 
 
-def test_a_frame_on_trial_has_not_committed():
+def test_a_frame_on_trial_has_not_committed() -> None:
     assert said(Report("trial", NEW, NEW, 7), OFFER) is S.TRIAL
 
 
-def test_dark_is_a_day_of_silence_since_the_offer():
+def test_dark_is_a_day_of_silence_since_the_offer() -> None:
     day = dt.timedelta(hours=24)
     assert is_dark(NOW, None, NOW + day)
     assert is_dark(NOW, NOW - day, NOW + day)  # silence before the offer does not count

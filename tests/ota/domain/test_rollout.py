@@ -1,6 +1,8 @@
 """The rollout's state machine: the table by example, and any order of ticks, reports and commands by Hypothesis."""
 
 import datetime as dt
+from collections.abc import Sequence
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -11,6 +13,7 @@ from ota.domain.deployment import FINISHED, SETTLED, DeploymentState, move
 from ota.domain.rollout import (
     TRANSITIONS,
     Abort,
+    Action,
     Command,
     CompleteStage,
     NotAllowed,
@@ -33,7 +36,7 @@ S, R = DeploymentState, RolloutState
 NOW = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
 
 
-def rollout(*opened: bool, state: RolloutState = R.RUNNING, **stage) -> Rollout:
+def rollout(*opened: bool, state: RolloutState = R.RUNNING, **stage: Any) -> Rollout:
     stages = [Stage(0.1 * n, opened_at=NOW if is_open else None, **stage) for n, is_open in enumerate(opened, 1)]
     return Rollout(tuple(stages), state)
 
@@ -42,56 +45,58 @@ def facts(**counts: int) -> dict[int, StageFacts]:
     return {1: StageFacts({S(state): n for state, n in counts.items()})}
 
 
-def test_a_new_rollout_opens_its_first_stage():
+def test_a_new_rollout_opens_its_first_stage() -> None:
     assert decide(rollout(False, False), {}, NOW) == [OpenStage(1)]
 
 
-def test_a_settled_stage_opens_the_next():
+def test_a_settled_stage_opens_the_next() -> None:
     assert decide(rollout(True, False), facts(committed=9, dark=1), NOW) == [CompleteStage(1), OpenStage(2)]
 
 
-def test_the_last_settled_stage_ends_the_rollout():
+def test_the_last_settled_stage_ends_the_rollout() -> None:
     assert decide(rollout(True), facts(committed=9, failed=1), NOW) == [CompleteStage(1), Succeed()]
 
 
 @pytest.mark.parametrize("state", ["offered", "downloading", "verifying", "staged", "trial"])
-def test_a_frame_in_flight_holds_the_stage(state):
+def test_a_frame_in_flight_holds_the_stage(state: str) -> None:
     assert decide(rollout(True, False), facts(committed=9, **{state: 1}), NOW) == []
 
 
-def test_an_empty_stage_is_passed():
+def test_an_empty_stage_is_passed() -> None:
     assert decide(rollout(True, False), {}, NOW) == [CompleteStage(1), OpenStage(2)]
 
 
 @pytest.mark.parametrize(
     ("frames", "failed", "pauses"), [(4, 1, False), (4, 2, True), (100, 5, False), (100, 6, True), (2_300, 115, False)]
 )
-def test_more_failures_than_tolerated_pause(frames, failed, pauses):
+def test_more_failures_than_tolerated_pause(frames: int, failed: int, pauses: bool) -> None:
     actions = decide(rollout(True, False), facts(failed=failed, offered=frames - failed), NOW)
     assert (actions != []) == pauses
     if pauses:
         (pause,) = actions
+        assert isinstance(pause, Pause)
         assert f"{failed} of {frames} frames failed" in pause.reason
 
 
-def test_reverted_counts_as_failed():
+def test_reverted_counts_as_failed() -> None:
     assert isinstance(decide(rollout(True), facts(reverted=1, failed=1, committed=2), NOW)[0], Pause)
 
 
-def test_without_any_success_the_rollout_pauses_and_a_person_may_overrule():
-    paused = decide(rollout(True, False), facts(dark=3), NOW)
-    assert "none of its 3 frames" in paused[0].reason
+def test_without_any_success_the_rollout_pauses_and_a_person_may_overrule() -> None:
+    (pause,) = decide(rollout(True, False), facts(dark=3), NOW)
+    assert isinstance(pause, Pause)
+    assert "none of its 3 frames" in pause.reason
     assert decide(rollout(True, False, accepted_failures=0), facts(dark=3), NOW) == [CompleteStage(1), OpenStage(2)]
 
 
 @pytest.mark.parametrize("state", [state for state in R if state is not R.RUNNING])
-def test_only_a_running_rollout_decides(state):
+def test_only_a_running_rollout_decides(state: RolloutState) -> None:
     assert decide(rollout(True, state=state), facts(committed=1), NOW) == []
 
 
 @pytest.mark.parametrize("kind", Command)
 @pytest.mark.parametrize("state", R)
-def test_a_command_is_done_or_refused_as_the_table_says(state, kind):
+def test_a_command_is_done_or_refused_as_the_table_says(state: RolloutState, kind: Command) -> None:
     allowed = {
         R.RUNNING: {Command.PAUSE, Command.ADVANCE, Command.ABORT, Command.ROLLBACK},
         R.PAUSED: {Command.RESUME, Command.ABORT, Command.ROLLBACK},
@@ -108,7 +113,7 @@ def test_a_command_is_done_or_refused_as_the_table_says(state, kind):
             command(before, kind, {}, "why")
 
 
-def test_nothing_advances_beyond_the_last_stage():
+def test_nothing_advances_beyond_the_last_stage() -> None:
     with pytest.raises(NotAllowed, match="Stage 1 is the last one"):
         command(rollout(True), Command.ADVANCE, {}, "")
 
@@ -131,7 +136,7 @@ class Machine(RuleBasedStateMachine):
             table[state] = table.get(state, 0) + 1
         return {stage: StageFacts(table) for stage, table in tables.items()}
 
-    def take(self, actions) -> None:
+    def take(self, actions: Sequence[Action]) -> None:
         for action in actions:
             assert (self.rollout.state, type(action)) in TRANSITIONS
             if isinstance(action, OpenStage):
@@ -165,7 +170,7 @@ class Machine(RuleBasedStateMachine):
             raise AssertionError("the engine does not come to rest")
 
     @rule(kind=st.sampled_from(Command))
-    def person(self, kind) -> None:
+    def person(self, kind: Command) -> None:
         try:
             self.take(command(self.rollout, kind, self.facts(), "why"))
         except NotAllowed as refused:
@@ -173,14 +178,14 @@ class Machine(RuleBasedStateMachine):
 
     @precondition(lambda self: self.rollout.current_stage > 0)
     @rule(data=st.data(), to=st.sampled_from(sorted(set(S) - {S.PENDING, S.OFFERED})))
-    def a_frame_reports(self, data, to) -> None:
+    def a_frame_reports(self, data: Any, to: DeploymentState) -> None:
         opened = [key for key in self.frames if key[0] <= self.rollout.current_stage]
         key = data.draw(st.sampled_from(sorted(opened)))
         self.frames[key] = move(self.frames[key], to)
 
     @precondition(lambda self: self.rollout.current_stage > 0)
     @rule(to=st.sampled_from([S.COMMITTED, S.COMMITTED, S.COMMITTED, S.FAILED, S.DARK]))
-    def all_frames_of_the_open_stage_report(self, to) -> None:
+    def all_frames_of_the_open_stage_report(self, to: DeploymentState) -> None:
         for key, state in self.frames.items():
             if key[0] == self.rollout.current_stage and state not in FINISHED:
                 self.frames[key] = move(state, to)
@@ -209,7 +214,7 @@ Machine.TestCase.settings = settings(max_examples=60, stateful_step_count=40, de
 TestRollout = Machine.TestCase
 
 
-def test_actions_that_nobody_may_take_are_refused():
+def test_actions_that_nobody_may_take_are_refused() -> None:
     for action in (OpenStage(1), CompleteStage(1), Pause("x"), Succeed(), Resume(), Abort(), RollBack()):
         with pytest.raises(NotAllowed):
             apply(rollout(True, state=R.ROLLED_BACK), action, NOW)
