@@ -19,49 +19,70 @@ def choose(folder: Path, program: Path) -> str:
 
     ``folder`` is the server's own and need not exist. Raises ServiceError that names what was tried.
     """
-    owner = folder.stat().st_uid if folder.exists() else None
     problems = []
-    for way in ways_to_drop(owner):
-        script = 'cd "$1" && exec "$2" --version'
-        done = subprocess.run(
-            launched(["/bin/sh", "-c", script, "sh", str(folder.parent), str(program)], drop=way),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=30,
-            check=False,
-        )
-        if done.returncode == 0:
+    for way in ways_to_drop(folder, program):
+        for probe in ([str(program), "--version"], ["/bin/sh", "-c", 'cd "$1"', "sh", str(folder.parent)]):
+            done = subprocess.run(
+                launched(probe, drop=way),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                timeout=30,
+                check=False,
+            )
+            if done.returncode != 0:
+                problems.append(f"{way}: {done.stdout.strip()}")
+                break
+        else:
             return way
-        problems.append(f"{way}: {done.stdout.strip()}")
     raise ServiceError(
         f"{program.name} cannot run here as this user ({'; '.join(problems)}): start framefleet as an ordinary user, "
         "or set DATABASE_URL to a PostgreSQL of your own."
     )
 
 
-def ways_to_drop(owner: int | None) -> list[str]:
-    """How root could hand the cluster to an unprivileged user, best first; ``owner`` is the folder's uid."""
+def ways_to_drop(folder: Path, program: Path) -> list[str]:
+    """How we could run a server in ``folder`` as somebody it accepts, best first.
+
+    An ordinary user has nothing to drop. Root in somebody's checkout goes on as that person, so that the files stay
+    theirs. initdb wants a user with a name, which a container's ``--user 12345`` has not: a namespace gives it one.
+    """
+    nobody = _nobody()
+    namespace = f"namespace:{nobody}"
     if os.geteuid() != 0:
-        return ["none"]
-    if owner:  # an ordinary user made this cluster: go on as that user
-        ids = f"{owner}:{pwd.getpwuid(owner).pw_gid if _known(owner) else owner}"
-        return [f"user:{ids}", f"user:{ids}:reach"]
-    try:
-        nobody = pwd.getpwnam("nobody")
-        ids = f"{nobody.pw_uid}:{nobody.pw_gid}"
-    except KeyError:
-        ids = "65534:65534"
-    return ["namespace", f"user:{ids}", f"user:{ids}:reach"]
+        return ["none"] if _group(os.geteuid()) is not None else [namespace, "none"]
+    if owner := _owner(folder):  # a cluster that is there needs no initdb, so its owner needs no name
+        return [_user(owner), f"{_user(owner)}:reach"]
+    people = [_user(uid) for uid in (_owner(folder.parent), _owner(program)) if uid and _group(uid) is not None]
+    return [*dict.fromkeys([*people, namespace, _user(nobody)]), f"{_user(nobody)}:reach"]
 
 
-def _known(uid: int) -> bool:
+def _owner(path: Path) -> int:
+    """The uid of who owns it; 0 also when it is not there."""
     try:
-        pwd.getpwuid(uid)
+        return path.stat().st_uid
+    except FileNotFoundError:
+        return 0
+
+
+def _user(uid: int) -> str:
+    group = _group(uid)
+    return f"user:{uid}:{uid if group is None else group}"
+
+
+def _group(uid: int) -> int | None:
+    """A user's first group; None when the system does not know the user."""
+    try:
+        return pwd.getpwuid(uid).pw_gid
     except KeyError:
-        return False
-    return True
+        return None
+
+
+def _nobody() -> int:
+    """The uid of a user with a name and without rights."""
+    names = {entry.pw_name: entry.pw_uid for entry in pwd.getpwall() if entry.pw_uid != 0}
+    return names.get("nobody", next(iter(names.values()), 65534))
 
 
 def hand_over(path: Path, way: str) -> None:

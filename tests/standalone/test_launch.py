@@ -53,7 +53,7 @@ def test_reach_keeps_the_right_to_pass_closed_folders_and_no_other() -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the death signal is Linux's")
-@pytest.mark.parametrize("drop", ["none", "namespace", "user:65534:65534", "user:65534:65534:reach"])
+@pytest.mark.parametrize("drop", ["none", "namespace:65534", "user:65534:65534", "user:65534:65534:reach"])
 def test_the_program_ends_with_its_parent_whatever_was_dropped(drop: str) -> None:
     if drop != "none" and os.geteuid() != 0:
         pytest.skip("only root has anything to drop")

@@ -1,6 +1,7 @@
 """How root gives itself up."""
 
 import os
+import pwd
 from pathlib import Path
 
 import pytest
@@ -10,17 +11,41 @@ from standalone.privilege import choose, hand_over, ways_to_drop
 from standalone.processes import ServiceError
 from tests.services import require
 
-
-def test_an_ordinary_user_has_nothing_to_drop(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "geteuid", lambda: 1000)
-    assert ways_to_drop(None) == ["none"]
+NOBODY = pwd.getpwnam("nobody")
 
 
-def test_root_prefers_a_namespace_and_goes_on_as_the_folders_owner(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "geteuid", lambda: 0)
-    assert ways_to_drop(None)[0] == "namespace"
-    assert ways_to_drop(0)[0] == "namespace"
-    assert ways_to_drop(54321) == ["user:54321:54321", "user:54321:54321:reach"]
+def test_an_ordinary_user_has_nothing_to_drop(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: NOBODY.pw_uid)
+    assert ways_to_drop(tmp_path / "data", tmp_path / "postgres") == ["none"]
+
+
+def test_a_user_without_a_name_gets_one_in_a_namespace(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 54321)
+    ways = ways_to_drop(tmp_path / "data", tmp_path / "postgres")
+    assert ways == [f"namespace:{NOBODY.pw_uid}", "none"]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root has anything to drop")
+def test_root_prefers_a_namespace_in_its_own_folder(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    ways = ways_to_drop(tmp_path / "data", tmp_path / "postgres")
+    assert ways[0] == f"namespace:{NOBODY.pw_uid}"
+    assert ways[-1].endswith(":reach")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can hand files over")
+def test_root_in_somebodys_checkout_goes_on_as_that_person(tmp_path: Path) -> None:
+    os.chown(tmp_path, NOBODY.pw_uid, NOBODY.pw_gid)
+    ways = ways_to_drop(tmp_path / "data", tmp_path / "postgres")
+    assert ways[:2] == [f"user:{NOBODY.pw_uid}:{NOBODY.pw_gid}", f"namespace:{NOBODY.pw_uid}"]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can hand files over")
+def test_root_goes_on_as_the_user_whose_data_folder_it_is(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    os.chown(tmp_path / "data", 54321, 54321)
+    ways = ways_to_drop(tmp_path / "data", tmp_path / "postgres")
+    assert ways == ["user:54321:54321", "user:54321:54321:reach"]
 
 
 def test_a_program_that_runs_in_no_way_is_said(tmp_path: Path) -> None:
@@ -33,7 +58,9 @@ def test_a_program_that_runs_in_no_way_is_said(tmp_path: Path) -> None:
 
 def test_a_way_is_found_on_this_machine(tmp_path: Path) -> None:
     require(find_binaries)
-    assert choose(tmp_path / "data", find_binaries() / "postgres") in ways_to_drop(None)
+    assert choose(tmp_path / "data", find_binaries() / "postgres") in ways_to_drop(
+        tmp_path / "data", find_binaries() / "postgres"
+    )
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can hand files over")
