@@ -165,6 +165,11 @@ class StageFacts:
         return sum(self.counts.get(state, 0) for state in SETTLED)
 
     @property
+    def complete(self) -> bool:
+        """Whether the stage waits for nobody."""
+        return self.settled == self.frames
+
+    @property
     def failed(self) -> int:
         """Frames that failed or went back."""
         return sum(self.counts.get(state, 0) for state in FAILURES)
@@ -206,16 +211,15 @@ def decide(rollout: Rollout, facts: Facts, now: datetime) -> list[Action]:
     current = rollout.current_stage
     if current == 0:
         return [OpenStage(1)]
-    actions: list[Action] = []
-    for number, stage in enumerate(rollout.stages[:current], start=1):
-        stage_facts = facts.get(number, NOTHING)
-        if (reason := _trouble(number, stage, stage_facts, rollout.failure_limit)) is not None:
+    opened = list(enumerate(rollout.stages[:current], start=1))
+    # A person may have advanced over a stage that still waits; trouble in any open stage counts.
+    for number, stage in opened:
+        if (reason := _trouble(number, stage, facts.get(number, NOTHING), rollout.failure_limit)) is not None:
             return [Pause(reason)]
-        if stage.completed_at is None:
-            if stage_facts.settled < stage_facts.frames:
-                return actions
-            actions.append(CompleteStage(number))
-    if not GATES[rollout.stages[current - 1].gate](rollout, current, facts, now):
+    waiting = [number for number, stage in opened if stage.completed_at is None]
+    settled = [number for number in waiting if facts.get(number, NOTHING).complete]
+    actions: list[Action] = [CompleteStage(number) for number in settled]
+    if settled != waiting or not GATES[rollout.stages[current - 1].gate](rollout, current, facts, now):
         return actions
     return [*actions, OpenStage(current + 1) if current < len(rollout.stages) else Succeed()]
 
@@ -230,7 +234,7 @@ def _trouble(number: int, stage: Stage, facts: StageFacts, limit: float) -> str 
             "allowed: look at the failures, then resume, abort or roll back."
         )
     # A person who resumed over a stage without success has decided that this is how it is.
-    unsuccessful = facts.frames > 0 and facts.settled == facts.frames and facts.committed == 0
+    unsuccessful = facts.frames > 0 and facts.complete and facts.committed == 0
     if unsuccessful and stage.completed_at is None and (stage.accepted_failures is None or fresh > 0):
         return (
             f"Stage {number}: none of its {facts.frames} frames has committed the release: "

@@ -11,9 +11,7 @@ from ota.domain.assignment import household_number
 from ota.models import Deployment, DesiredState, Release, Rollout
 from ota.selectors import rollout_detail
 from ota.services import director, offers, rollouts
-from protocol.envelope import Envelope
-from protocol.messages import DesiredState as Message
-from tests.ota.world import Enrol, commit, fail, hello, offered, report
+from tests.ota.world import Enrol, commit, fail, offered, report
 
 pytestmark = pytest.mark.django_db
 
@@ -340,46 +338,3 @@ def test_frames_beyond_the_last_share_are_never_offered_anything(
     assert rollout.state == "succeeded"
     assert {row.arm for row in left} == {"control"}
     assert left.count() + len(wanted(release_1_1)) == 60
-
-
-def test_a_version_goes_on_above_what_the_frame_holds(release_1_0: Release, frames: Enrol) -> None:
-    """After the database was restored from a backup, frames hold newer versions than it knows."""
-    (frame,) = frames(1)
-    hello(frame, desired_version=41)
-    assert director.set_desired([frame], release_1_0) == {frame: 42}
-    assert director.set_desired([frame], release_1_0) == {frame: 43}
-
-
-def test_desired_states_are_issued_anew_before_they_expire(release_1_0: Release, frames: Enrol) -> None:
-    ids = frames(5)
-    director.set_desired(ids, release_1_0)
-    now = timezone.now()
-    assert director.refresh(now) == 0
-    assert director.refresh(now + dt.timedelta(hours=13), limit=3) == 3
-    assert director.refresh(now + dt.timedelta(hours=13)) == 2
-    assert set(director.desired_versions(ids).values()) == {2}
-
-
-def test_the_signed_message_names_release_targets_and_expiry(release_1_1: Release, frames: Enrol) -> None:
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-
-    from ota import keys
-    from protocol.codec import decode
-    from protocol.envelope import DESIRED_STATE_TYPE, signed_bytes
-
-    (frame,) = frames(1)
-    director.set_desired([frame], release_1_1)
-    envelope = decode(bytes(DesiredState.objects.get().envelope), Envelope)
-    message = decode(envelope.payload, Message)
-
-    public: Ed25519PublicKey = keys.online_key("director").private.public_key()
-    public.verify(envelope.signatures[0].sig, signed_bytes(DESIRED_STATE_TYPE, envelope.payload))
-    assert envelope.signatures[0].keyid == keys.online_key("director").public.keyid
-    assert message.frame_id == frame
-    assert message.release is not None
-    assert message.release.sha256 == release_1_1.digest
-    assert [target.path for target in message.targets] == [
-        "base/talking-portrait-1.0.bundle",
-        "lora/mandarin-1.1.adapter",
-    ]
-    assert message.expires_at - message.issued_at == 24 * 3600 * 1000

@@ -62,6 +62,18 @@ def test_a_frame_in_flight_holds_the_stage(state: str) -> None:
     assert decide(rollout(True, False), facts(committed=9, **{state: 1}), NOW) == []
 
 
+def test_trouble_in_a_stage_that_a_person_advanced_to_counts_although_the_one_before_waits() -> None:
+    both = {1: StageFacts({S.OFFERED: 3}), 2: StageFacts({S.FAILED: 5, S.OFFERED: 5})}
+    (pause,) = decide(rollout(True, True, False), both, NOW)
+    assert isinstance(pause, Pause)
+    assert pause.reason.startswith("Stage 2: 5 of 10 frames failed")
+
+
+def test_the_next_stage_waits_for_every_open_one() -> None:
+    both = {1: StageFacts({S.OFFERED: 3}), 2: StageFacts({S.COMMITTED: 10})}
+    assert decide(rollout(True, True, False), both, NOW) == [CompleteStage(2)]
+
+
 def test_an_empty_stage_is_passed() -> None:
     assert decide(rollout(True, False), {}, NOW) == [CompleteStage(1), OpenStage(2)]
 

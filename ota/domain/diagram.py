@@ -1,0 +1,60 @@
+"""The state tables as Mermaid diagrams, for ``docs/rollout-states.md``: ``python -m ota.domain.diagram`` prints it."""
+
+from ota.domain import deployment, rollout
+
+WORDS: dict[type[rollout.Action], str] = {
+    rollout.OpenStage: "open stage",
+    rollout.CompleteStage: "complete stage",
+    rollout.Pause: "pause",
+    rollout.Resume: "resume",
+    rollout.Succeed: "last stage complete",
+    rollout.Abort: "abort",
+    rollout.RollBack: "roll back",
+}
+
+
+def rollout_diagram() -> str:
+    """The rollout's transitions."""
+    lines = ["stateDiagram-v2", f"    [*] --> {rollout.RolloutState.RUNNING}"]
+    lines += [f"    {state} --> {to}: {WORDS[action]}" for (state, action), to in rollout.TRANSITIONS.items()]
+    return "\n".join(lines)
+
+
+def deployment_diagram() -> str:
+    """The Deployment's transitions."""
+    lines = ["stateDiagram-v2", f"    [*] --> {deployment.DeploymentState.PENDING}"]
+    for state, targets in deployment.TRANSITIONS.items():
+        lines += [f"    {state} --> {to}" for to in deployment.DeploymentState if to in targets]
+    return "\n".join(lines)
+
+
+def page() -> str:
+    """The whole page."""
+    return f"""# States of a rollout and of a Deployment
+
+Written by `python -m ota.domain.diagram` from the tables in `ota/domain/rollout.py` and `ota/domain/deployment.py`.
+
+## Rollout
+
+A stage is complete when every Deployment in it is committed, failed, reverted or dark, and at least one has committed.
+The rollout pauses itself when more than {rollout.FAILURE_LIMIT:.0%} of a stage's frames failed or reverted, except that
+{rollout.TOLERATED_FAILURES} such frame is tolerated in any stage.
+
+```mermaid
+{rollout_diagram()}
+```
+
+## Deployment
+
+Reports only move a Deployment forward. A frame is dark after {deployment.DARK_AFTER.total_seconds() / 3600:.0f} h of
+silence since the offer. An abort or a rollback sets Deployments in flight and dark ones back to pending: no offer
+stands any longer.
+
+```mermaid
+{deployment_diagram()}
+```
+"""
+
+
+if __name__ == "__main__":
+    print(page(), end="")
