@@ -191,8 +191,8 @@ class Player:
             self._process = None
         lines = complaints.strip().splitlines()
         if process.returncode == 1 and lines and lines[-1].startswith(_PREFIX):
-            # The photo or the voice is not usable: the household's business, and nothing is wrong with the frame.
-            raise PlayRefused(sentence(lines[-1].removeprefix(_PREFIX)))
+            # The photo or the voice is not usable. Nothing is wrong with the frame, but somebody may ask ops about it.
+            raise self._failed(slot, lines[-1].removeprefix(_PREFIX), kind="playback_refused")
         try:
             if process.returncode != 0:
                 raise ValueError(lines[-1] if lines else "it said nothing")
@@ -201,8 +201,8 @@ class Player:
             log.error("The rendering ended with %s: %s", process.returncode, complaints[-2000:])
             raise self._failed(slot, f"The rendering ended with status {process.returncode}: {error}.") from error
 
-    def _failed(self, slot: Slot, detail: str) -> PlayRefused:
-        self._record(health("playback_failed", detail, at=wall_clock_ms(), release=slot.release))
+    def _failed(self, slot: Slot, detail: str, kind: str = "playback_failed") -> PlayRefused:
+        self._record(health(kind, detail, at=wall_clock_ms(), release=slot.release))
         return PlayRefused(sentence(detail))
 
     def _forget_films(self) -> None:
