@@ -26,8 +26,8 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from standalone.broker import Broker, find_binary
 from standalone.processes import HOST, ServiceError, wait_until
 
-# Tests never outlive a power cut, so they need not wait for the disk. They do kill servers, so a commit must have left the
-# process: synchronous_commit stays on.
+# Tests never outlive a power cut, so they need not wait for the disk. They do kill servers, so a commit must have left
+# the process: synchronous_commit stays on.
 FAST = {"fsync": "off", "full_page_writes": "off"}
 
 
