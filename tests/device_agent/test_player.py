@@ -66,12 +66,15 @@ def test_a_film_is_recorded_with_the_release_it_was_played_with(house: House) ->
 
 
 @pytest.mark.slow
-def test_a_broken_voice_is_the_households_business(house: House, tmp_path: Path) -> None:
+def test_a_broken_voice_is_refused_and_ops_can_see_why(house: House, tmp_path: Path) -> None:
     broken = tmp_path / "broken.wav"
     broken.write_bytes(b"RIFF")
     with pytest.raises(PlayRefused, match="not a WAV"):
         house.player.play(PHOTO, broken)
-    assert house.events == []
+    (event,) = house.events
+    assert isinstance(event, HealthEvent)
+    assert event.kind == "playback_refused"
+    assert "not a WAV" in event.detail
 
 
 @pytest.mark.slow
