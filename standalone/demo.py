@@ -9,7 +9,7 @@ import json
 import shutil
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -74,6 +74,17 @@ class Demo:
 
     stack: Stack
     supervisor: Supervisor
+    ctl: Framectl = field(init=False)
+    page: HouseholdPage = field(init=False)
+    simulated: Path = field(init=False)
+    """The simulated frames' folders."""
+    agent: Path = field(init=False)
+    """The full agent's folder."""
+
+    @property
+    def offline(self) -> Path:
+        """The model engineer's offline folder; the server never sees it."""
+        return self.stack.var / "offline"
 
     async def play(self) -> None:
         """From nothing to the last line."""
@@ -81,19 +92,17 @@ class Demo:
         await self._services()
         await self._birth()
         before = await self._base_release()
-        page = self._page
         say("\n=== The household plays a Mandarin voice on the full agent, before ...")
-        videos = [await self._film(page, "before.mp4")]
+        videos = [await self._film("before.mp4")]
         await self._live(DAYS_BEFORE, "with 1.0")
         rollout = await self._fix()
-        after = await self._frames()
         say("\n=== ... and after")
-        videos.append(await self._film(page, "after.mp4"))
+        videos.append(await self._film("after.mp4"))
         videos.append(await self._compare())
         await self._live(DAYS_AFTER, "with 1.1")
         rollout = await self.ctl("rollout", "watch", str(rollout["id"]), quiet=True)
         _print_metrics(rollout)
-        summary = await self._summary(before, after, rollout, videos)
+        summary = await self._summary(before, await self._frames(), rollout, videos)
         say(f"\nConsole: {self.stack.url}/  (user {USER}, password {self.stack.password})")
         say(f"The story took {time.monotonic() - began:.0f} s.")
         say(f"DEMO {json.dumps(summary)}")
@@ -102,8 +111,8 @@ class Demo:
         say("=== Starting PostgreSQL, broker, web server, bridge and Celery on 127.0.0.1")
         stack, supervisor = self.stack, self.supervisor
         await stack.start_database(supervisor)
-        self._frames_folder = await enrol_simulated(stack, supervisor, BATCHES)
-        self._agent_folder = await enrol_agent(stack, supervisor, "zh")
+        self.simulated = await enrol_simulated(stack, supervisor, BATCHES)
+        self.agent = await enrol_agent(stack, supervisor, "zh")
         await stack.start_services(supervisor)
         self.ctl = Framectl(stack.url, await stack.api_token(supervisor))
         say(f"Console: {stack.url}/  (user {USER}, password {stack.password})")
@@ -111,23 +120,22 @@ class Demo:
     async def _birth(self) -> None:
         """Keys, the signed base release, and frames that trust them."""
         say("\n=== Offline keys, the repository, and talking-portrait 1.0")
-        self._offline = self.stack.var / "offline"
         base = self.stack.var / f"{NAME}-1.0.zip"
-        await self.ctl("keys", "create", "--out", str(self._offline))
-        await self.ctl("repository", "init", "--offline", str(self._offline))
+        await self.ctl("keys", "create", "--out", str(self.offline))
+        await self.ctl("repository", "init", "--offline", str(self.offline))
         what = ("--name", NAME, "--version", "1.0", "--base-model", str(BUNDLE))
-        offline = ("--offline", str(self._offline))
+        offline = ("--offline", str(self.offline))
         await self.ctl("release", "sign", *offline, *what, "--out", str(base))
         await self.ctl("release", "push", str(base))
         trust = self.stack.var / "trust"
-        copy_anchors(self._offline, trust)
-        copy_anchors(self._offline, self._agent_folder / "trust")
+        copy_anchors(self.offline, trust)
+        copy_anchors(self.offline, self.agent / "trust")
         port = free_port()
-        self._page = HouseholdPage(port)
+        self.page = HouseholdPage(port)
         media = [MODEL / "assets", self.stack.var]
-        await self.supervisor.start(agent_service(self.stack, self._agent_folder, media, port))
-        await self.supervisor.start(simulator_service(self.stack, self._frames_folder, trust, base, PEOPLE))
-        await self._page.wait_ready()
+        await self.supervisor.start(agent_service(self.stack, self.agent, media, port))
+        await self.supervisor.start(simulator_service(self.stack, self.simulated, trust, base, PEOPLE))
+        await self.page.wait_ready()
 
     async def _base_release(self) -> dict[str, dict[str, Any]]:
         """All frames run 1.0; returns them."""
@@ -147,7 +155,7 @@ class Demo:
         package = self.stack.var / f"{NAME}-1.1.zip"
         what = ("--name", NAME, "--version", "1.1", "--base-release", f"{NAME} 1.0", "--adapter", str(ADAPTER))
         notes = ("--notes", "Lips follow Mandarin voices.")
-        await self.ctl("release", "sign", "--offline", str(self._offline), *what, *notes, "--out", str(package))
+        await self.ctl("release", "sign", "--offline", str(self.offline), *what, *notes, "--out", str(package))
         await self.ctl("release", "push", str(package))
         say(f"\n=== {NAME} 1.1 to the FrameGroup {GROUP}, {STAGES} %")
         return await self._roll_out("1.1", GROUP, STAGES, "Mandarin households complain about lips")
@@ -165,9 +173,9 @@ class Demo:
         listed = await self.ctl("frames", "--limit", "1000", quiet=True)
         return {frame["id"]: frame for frame in listed}
 
-    async def _film(self, page: HouseholdPage, name: str) -> str:
+    async def _film(self, name: str) -> str:
         out = self.stack.var / name
-        played = await page.play(PHOTO, VOICE, out)
+        played = await self.page.play(PHOTO, VOICE, out)
         figures = ", ".join(f"{key} {played[key]:.0f}" for key in ("first_frame_ms", "fps") if key in played)
         say(f"{_shown(out)}: {figures}")
         return _shown(out)
@@ -234,8 +242,17 @@ def _shown(path: Path) -> str:
 
 def _print_metrics(rollout: dict[str, Any]) -> None:
     say("\n=== What people experienced (simulated people), by arm and release")
+    say("  arm      release               frames  playbacks  completion  complaints/1000  power")
     for row in rollout["metrics"]:
-        say("  " + "  ".join(f"{key} {value}" for key, value in row.items()))
+        share, complaints, power = row["completion_rate"], row["complaint_rate"], row["power_w"]
+        say(
+            f"  {row['arm']:<8} {row['release_name']:<20} {row['frames']:>7} {row['playbacks']:>10}"
+            f" {_figure(share, 100, ' %'):>11} {_figure(complaints, 1000, ''):>16} {_figure(power, 1, ' W', 2):>7}"
+        )
+
+
+def _figure(value: float | None, factor: float, unit: str, digits: int = 1) -> str:
+    return "-" if value is None else f"{value * factor:.{digits}f}{unit}"
 
 
 def _empty(var: Path) -> None:
