@@ -261,11 +261,11 @@ def packed(*, base_model: str | None = None, name: str = "mandarin", scale: floa
     length = int.from_bytes(data[:8], "little")
     header = msgspec.json.decode(data[8 : 8 + length])
     metadata = header.pop("__metadata__")
-    tensors = {}
+    tensors: dict[str, np.ndarray[tuple[int, ...], np.dtype[np.float32]]] = {}
     for key, entry in header.items():
         begin, end = entry["data_offsets"]
         raw = data[8 + length + begin : 8 + length + end]
-        tensors[key] = (np.frombuffer(raw, np.float16).reshape(entry["shape"]) * scale).astype(np.float16)
+        tensors[key] = np.frombuffer(raw, np.float16).reshape(entry["shape"]).astype(np.float32) * np.float32(scale)
     return pack(
         tensors,
         base_model=base_model or metadata["base_model"],
