@@ -52,9 +52,10 @@ format: $(VENV)/dev.installed
 	$(BIN)/ruff check --fix --quiet .
 	$(BIN)/ruff format .
 
-$(TRAIN)/installed: requirements/train.txt | $(BIN)/python
+$(TRAIN)/installed: requirements/train.txt requirements/torch.txt
 	@$(PYTHON) -m venv $(TRAIN)
-	@$(TRAIN)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements/train.txt
+	@$(TRAIN)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/train.txt
+	@$(TRAIN)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements/torch.txt
 	@touch $@
 
 reference-model: $(TRAIN)/installed
