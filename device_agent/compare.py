@@ -59,7 +59,7 @@ def _pairs(left: Iterator[Image], right: Iterator[Image]) -> Iterator[tuple[Imag
     """Frames of both until both have ended; the last frame of the shorter one stays."""
     one, other = next(left, None), next(right, None)
     if one is None or other is None:
-        raise VideoError("one of the videos holds no frames: render it again")
+        raise VideoError("One of the videos holds no frames: render it again.")
     last_one, last_other = one, other
     while one is not None or other is not None:
         last_one = last_one if one is None else one

@@ -33,7 +33,7 @@ def load_av() -> ModuleType:
     try:
         import av
     except ImportError as error:
-        raise VideoError("H.264 files need PyAV: install framefleet[mp4]") from error
+        raise VideoError("H.264 files need PyAV: install framefleet[mp4].") from error
     return av
 
 
@@ -104,7 +104,7 @@ class VideoWriter:
         try:
             yield
         except OSError as error:
-            raise VideoError(f"the video {self._path} cannot be written: {error.strerror or error}") from error
+            raise VideoError(f"The video {self._path} cannot be written: {error.strerror or error}.") from error
 
     def _discard(self) -> None:
         with suppress(OSError):
@@ -166,8 +166,8 @@ class VideoReader:
         try:
             container = self._av.open(str(self._path))
         except OSError as error:  # PyAV's errors are OSErrors
-            raise VideoError(f"the video {self._path} cannot be read: render it again") from error
+            raise VideoError(f"The video {self._path} cannot be read: render it again.") from error
         if not container.streams.video:
             container.close()
-            raise VideoError(f"the file {self._path} holds no video: give the path of a rendered one")
+            raise VideoError(f"The file {self._path} holds no video: give the path of a rendered one.")
         return container

@@ -15,7 +15,7 @@ import numpy.typing as npt
 Image = npt.NDArray[np.uint8]
 Points = npt.NDArray[np.float32]
 
-NO_FACE: Final = "no face found: use a photo in which one face is clearly visible"
+NO_FACE: Final = "The photo shows no face: use one in which a single face is clearly visible."
 
 _DETECTOR_SIZE: Final = 128
 _MESH_SIZE: Final = 192
@@ -92,7 +92,7 @@ class FaceFinder:
             raise NoFace(NO_FACE)
         width = float(np.ptp(points[:, 0]))
         if width < _MIN_FACE_PX:
-            raise NoFace(f"the face is only {width:.0f} pixels wide: use a photo in which it is larger")
+            raise NoFace(f"The face is only {width:.0f} pixels wide: use a photo in which it is larger.")
         return points
 
     def _largest(self, photo: Image) -> Detection | None:

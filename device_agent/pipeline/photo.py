@@ -21,7 +21,7 @@ _MIN_SIDE: Final = 64
 _HALVE_ABOVE: Final = 12_000_000
 
 _PNG: Final = b"\x89PNG\r\n\x1a\n"
-_DAMAGED: Final = "the photo is damaged or cut off: copy it again"
+_DAMAGED: Final = "The photo is damaged or cut off: copy it again."
 
 
 class PhotoError(ValueError):
@@ -41,10 +41,10 @@ def read_photo(path: Path | str) -> Image:
     path = Path(path)
     try:
         if path.stat().st_size > MAX_BYTES:
-            raise PhotoError(f"the photo file is larger than {MAX_BYTES // 2**20} MB: use a smaller one")
+            raise PhotoError(f"The photo file is larger than {MAX_BYTES // 2**20} MB: use a smaller one.")
         data = path.read_bytes()
     except OSError as error:
-        raise PhotoError(f"the photo {path.name} cannot be read: {error.strerror or error}") from error
+        raise PhotoError(f"The photo {path.name} cannot be read: {error.strerror or error}.") from error
     return decode_photo(data)
 
 
@@ -53,11 +53,11 @@ def decode_photo(data: bytes) -> Image:
     header = _header(data)
     if header.width * header.height > MAX_PIXELS:
         raise PhotoError(
-            f"the photo has {header.width} x {header.height} pixels: use one of at most "
-            f"{MAX_PIXELS // 1_000_000} million pixels"
+            f"The photo has {header.width} x {header.height} pixels: use one of at most "
+            f"{MAX_PIXELS // 1_000_000} million pixels."
         )
     if min(header.width, header.height) < _MIN_SIDE:
-        raise PhotoError(f"the photo is only {header.width} x {header.height} pixels: use a larger one")
+        raise PhotoError(f"The photo is only {header.width} x {header.height} pixels: use a larger one.")
     flags = cv2.IMREAD_COLOR
     if header.alpha:
         flags = cv2.IMREAD_UNCHANGED
@@ -88,7 +88,7 @@ def _header(data: bytes) -> _Header:
         return _png_header(data)
     if data[:3] == b"\xff\xd8\xff":
         return _jpeg_header(data)
-    raise PhotoError("the photo is neither a JPEG nor a PNG: export it as JPEG")
+    raise PhotoError("The photo is neither a JPEG nor a PNG: export it as JPEG.")
 
 
 def _png_header(data: bytes) -> _Header:
@@ -116,7 +116,7 @@ def _jpeg_header(data: bytes) -> _Header:
                 break
             height, width, components = struct.unpack_from(">HHB", data, position + 5)
             if components not in (1, 3):
-                raise PhotoError("the photo is in print colours (CMYK): export it as an RGB JPEG")
+                raise PhotoError("The photo is in print colours (CMYK): export it as an RGB JPEG.")
             # A thumbnail's end lies in a segment before this one, so any end from here on is the picture's own.
             if data.find(b"\xff\xd9", position) < 0:
                 raise PhotoError(_DAMAGED)

@@ -65,11 +65,11 @@ def read_voice(path: Path | str) -> Voice:
         size = path.stat().st_size
         if size > MAX_BYTES:
             raise VoiceError(
-                f"the voice is larger than {MAX_BYTES // 2**20} MB: use a WAV of at most {MAX_SECONDS} seconds"
+                f"The voice is larger than {MAX_BYTES // 2**20} MB: use a WAV of at most {MAX_SECONDS} seconds."
             )
         data = path.read_bytes()
     except OSError as error:
-        raise VoiceError(f"the voice {path.name} cannot be read: {error.strerror or error}") from error
+        raise VoiceError(f"The voice {path.name} cannot be read: {error.strerror or error}.") from error
     return decode_voice(data)
 
 
@@ -77,12 +77,12 @@ def decode_voice(data: bytes) -> Voice:
     """Decode the bytes of a WAV file. Raises `VoiceError`."""
     form, body = _chunks(data)
     if len(body) > MAX_SECONDS * form.rate * form.frame_bytes:
-        raise VoiceError(f"the voice is longer than {MAX_SECONDS} seconds: use a shorter one")
+        raise VoiceError(f"The voice is longer than {MAX_SECONDS} seconds: use a shorter one.")
     if len(body) < max(1, int(MIN_SECONDS * form.rate)) * form.frame_bytes:
-        raise VoiceError("the voice holds no sound: record it again")
+        raise VoiceError("The voice holds no sound: record it again.")
     values = _samples(form, body)
     if not np.isfinite(values).all():
-        raise VoiceError("the voice holds damaged samples: export it as WAV again")
+        raise VoiceError("The voice holds damaged samples: export it as WAV again.")
     mono = values.reshape(-1, form.channels).mean(axis=1, dtype=np.float32)
     sound = np.clip(mono, -1, 1).astype(np.float32)
     return Voice(resample(sound, form.rate, MODEL_RATE), sound, form.rate)
@@ -121,7 +121,7 @@ def resample(samples: Samples, rate: int, wanted: int) -> Samples:
 def _chunks(data: bytes) -> tuple[_Format, bytes]:
     """Walk the RIFF chunks to the format and the sound."""
     if len(data) < 12 or data[:4] != b"RIFF" or data[8:12] != b"WAVE":
-        raise VoiceError("the voice is not a WAV file: export it as WAV")
+        raise VoiceError("The voice is not a WAV file: export it as WAV.")
     form: _Format | None = None
     position = 12
     while position + 8 <= len(data):
@@ -133,22 +133,22 @@ def _chunks(data: bytes) -> tuple[_Format, bytes]:
             if form is None:
                 break
             if position + length > len(data):
-                raise VoiceError("the voice is cut off: copy or record it again")
+                raise VoiceError("The voice is cut off: copy or record it again.")
             return form, data[position : position + length - length % form.frame_bytes]
         position += length + length % 2
-    raise VoiceError("the voice is damaged or cut off: copy or record it again")
+    raise VoiceError("The voice is damaged or cut off: copy or record it again.")
 
 
 def _format(chunk: bytes) -> _Format:
     if len(chunk) < 16:
-        raise VoiceError("the voice is damaged or cut off: copy or record it again")
+        raise VoiceError("The voice is damaged or cut off: copy or record it again.")
     kind, channels, rate, _, align, bits = struct.unpack_from("<HHIIHH", chunk)
     if kind == _EXTENSIBLE and len(chunk) >= 26:
         kind = struct.unpack_from("<H", chunk, 24)[0]
     if (kind, bits) not in {(_PCM, 8), (_PCM, 16), (_PCM, 24), (_PCM, 32), (_FLOAT, 32), (_FLOAT, 64)}:
-        raise VoiceError("the voice is compressed or of an unknown kind: export it as 16-bit PCM WAV")
+        raise VoiceError("The voice is compressed or of an unknown kind: export it as 16-bit PCM WAV.")
     if not 1 <= channels <= _MAX_CHANNELS or not _MIN_RATE <= rate <= _MAX_RATE or align != channels * bits // 8:
-        raise VoiceError("the voice has an impossible format: export it as 16-bit PCM WAV")
+        raise VoiceError("The voice has an impossible format: export it as 16-bit PCM WAV.")
     return _Format(kind, channels, rate, bits)
 
 
