@@ -18,7 +18,7 @@ from device_agent.core import FrameCore
 from device_agent.description import LocalPage, describe, release_name
 from device_agent.files import replace_file
 from device_agent.identity import WrongIdentityCore, mismatch
-from device_agent.installer.machine import Slot
+from device_agent.installer.slots import Slot
 from device_agent.journal import FileDocuments, FileJournal
 from device_agent.local_page import LocalPage as Page
 from device_agent.outbox import FileOutbox

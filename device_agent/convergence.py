@@ -14,16 +14,15 @@ from device_agent.installer.machine import (
     MAX_TRIAL_ATTEMPTS,
     Began,
     Fetched,
-    Installed,
     Kept,
     NotPassed,
     Passed,
     RefusedRelease,
     Settled,
-    Slot,
     TrialBegan,
     Verified,
 )
+from device_agent.installer.slots import Installed, Slot
 from device_agent.ports import FrameIdentity, Ports, SignedTarget, TrialReport
 from device_agent.telemetry import sentence
 from protocol.codec import decode

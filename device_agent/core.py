@@ -14,17 +14,15 @@ ports goes on where the old one was cut.
 
 import logging
 import random
-import time
 
 from device_agent.convergence import converge, failure_of
+from device_agent.gate import Gate
 from device_agent.installer.driver import Installer
-from device_agent.installer.machine import RESTING, Journal, Kept, Objected, RefusedRelease, Settled, Slot
+from device_agent.installer.slots import Journal, Slot
 from device_agent.ports import FrameIdentity, Ports
 from device_agent.reports import hello, release_of, reported_state
 from device_agent.telemetry import health, refusal
-from device_agent.trust.director import require_current, verify_desired
 from protocol import topics
-from protocol.chunks import sha256_hex
 from protocol.codec import encode
 from protocol.errors import Reason, Refused
 from protocol.exchange import Command, Done, Exchange, Publish
@@ -39,12 +37,6 @@ REPORT_EVERY_S = 900.0
 """A report is published again soon after, and then this often: a PUBACK does not mean that the backend has it."""
 TRY_AGAIN_S = (600.0, 3_600.0, 6 * 3_600.0)
 """Waits before an installation that failed for a passing reason is tried again."""
-PASSING: frozenset[Reason] = frozenset(
-    {Reason.NOT_AVAILABLE, Reason.TAMPERED_CHUNK, Reason.DISK_FULL, Reason.EXPIRED, Reason.INTERNAL}
-)
-"""Reasons that may be gone later without a new DesiredState."""
-DESIRED = "desired"
-"""Name of the stored envelope among the documents."""
 
 
 class FrameCore:
@@ -61,12 +53,12 @@ class FrameCore:
         self._exchange: Exchange[None] | None = None
         self._desired: DesiredState | None = None
         self._unverified: bytes | None = None
-        self._refused: set[str] = set()
         self._try_again_at: float | None = None
         self._failures = 0
         self._report_at: float | None = None
-        self._director_root = ports.trust(ports.documents).director_root
+        director_root = ports.trust(ports.documents).director_root
         self._installer = Installer(ports.journal, report=self._report, note=self._note, collect=self._collect)
+        self._gate = Gate(identity.frame_id, ports.documents, self._installer, director_root, note=self._note)
         self._session = Session(identity.frame_id, ports.outbox, self._hello, self._offered)
         self._installer.restarted()
         self._resume()
@@ -160,14 +152,10 @@ class FrameCore:
 
     def _offered(self, envelope: bytes) -> None:
         """An envelope came in; verified before it may stop what is on its way."""
-        digest = sha256_hex(envelope)
-        if digest in self._refused:
+        if self._gate.knows(envelope):
             return
-        held = self.journal.desired_version
         try:
-            desired = verify_desired(envelope, self._director_root, self.identity.frame_id, held)
-            if desired.version > held:
-                require_current(desired, _security_now_ms())
+            desired = self._gate.read(envelope)
         except Refused as refused:
             unsigned = refused.reason is Reason.WRONG_SIGNATURE
             if unsigned and (self._exchange is not None or self._unverified != envelope):
@@ -177,69 +165,37 @@ class FrameCore:
                     self._look_for_roots()
                 return
             self._unverified = None
-            self._object(digest, refused)
+            self._gate.object(envelope, refused)
             return
         self._unverified = None
-        if desired.version == held:
-            self._hold(desired, envelope)
+        if desired.version == self.journal.desired_version:
+            if self._exchange is None and self._gate.confirm(desired, envelope):
+                self._try_again_at = self._now
             return
-        self._ports.documents.save(DESIRED, envelope)
+        if not self._gate.accept(desired, envelope):
+            return
         if self._exchange is not None:
             self._out += self._exchange.cancel()
             self._exchange = None
-        self._desired, self._failures, self._try_again_at = desired, 0, None
-        self._start()
-
-    def _object(self, digest: str, refused: Refused) -> None:
-        if len(self._refused) >= 64:  # bounded; forgetting only means one more HealthEvent
-            self._refused.clear()
-        self._refused.add(digest)
-        if refused.reason is Reason.OLD_VERSION:
-            # A late copy, or a replay: worth an event, but nothing is wrong with the frame.
-            self._note(failure_of(refused))
+        self._desired, self._failures, self._try_again_at = None, 0, None
+        if self._gate.current(desired):
+            self._desired = desired
+            self._start()
         else:
-            self._installer.apply(Objected(failure_of(refused)))
-
-    def _hold(self, desired: DesiredState, envelope: bytes) -> None:
-        """The version that is held came again: a stray one before it is forgotten, a longer life is taken over."""
-        journal = self.journal
-        if self._exchange is not None:
-            return
-        if journal.failure is not None and journal.state == "idle":
-            self._installer.apply(Kept(desired.version))
-        elif journal.failure is not None and journal.state == "committed":
-            self._installer.apply(Settled(desired.version))
-        elif journal.state == "failed" and desired.expires_at > self._stored_expiry():
-            self._ports.documents.save(DESIRED, envelope)
-            if journal.failure is not None and journal.failure.reason is Reason.EXPIRED:
-                self._try_again_at = self._now
-
-    def _stored_expiry(self) -> int:
-        envelope = self._ports.documents.load(DESIRED)
-        if envelope is None:
-            return 0
-        try:
-            return verify_desired(envelope, self._director_root, self.identity.frame_id, 0).expires_at
-        except Refused:
-            return 0
+            self._try_later()
 
     def _resume(self) -> None:
         """Take up the stored DesiredState if it has not been carried out."""
-        envelope = self._ports.documents.load(DESIRED)
-        if envelope is None:
-            return
-        journal = self.journal
-        passing = journal.state == "failed" and journal.failure is not None and journal.failure.reason in PASSING
-        try:
-            desired = verify_desired(envelope, self._director_root, self.identity.frame_id, journal.desired_version)
-            if desired.version == journal.desired_version and journal.state in RESTING and not passing:
-                return
-            require_current(desired, _security_now_ms())
-        except Refused as refused:
-            if journal.state not in RESTING:
-                self._installer.apply(RefusedRelease(failure_of(refused)))
-            return
-        self._desired = desired
+        desired = self._gate.pending()
+        if desired is not None:
+            self._desired = desired
+        elif self._desired is None and self._gate.may_pass:
+            self._try_later()
+
+    def _try_later(self) -> None:
+        wait = TRY_AGAIN_S[min(self._failures, len(TRY_AGAIN_S) - 1)]
+        self._failures += 1
+        self._try_again_at = self._now + wait * random.uniform(0.75, 1.25)  # noqa: S311  jitter needs no secrecy
 
     def _look_for_roots(self) -> None:
         trust = self._ports.trust(self._ports.documents)
@@ -256,18 +212,11 @@ class FrameCore:
         self._out += self._exchange.start(self._now, connected=True)
 
     def _ended(self, done: Done[None]) -> None:
-        director_root = self._ports.trust(self._ports.documents).director_root
-        if director_root.version != self._director_root.version:
-            self._director_root = director_root
-            self._refused.clear()
-        journal = self.journal
+        self._gate.trust(self._ports.trust(self._ports.documents).director_root)
         if done.error is not None:
             log.error("The installation stopped: %s", failure_of(done.error).detail)
-        failed = journal.state == "failed" and journal.failure is not None and journal.failure.reason in PASSING
-        if failed and self._desired is None:
-            wait = TRY_AGAIN_S[min(self._failures, len(TRY_AGAIN_S) - 1)]
-            self._failures += 1
-            self._try_again_at = self._now + wait * random.uniform(0.75, 1.25)  # noqa: S311  jitter needs no secrecy
+        if self._gate.may_pass and self._desired is None:
+            self._try_later()
         if self._unverified is not None:
             self._offered(self._unverified)
         self._start()
@@ -307,7 +256,3 @@ class FrameCore:
             self._out += self._session.wake_up(self._now)
         commands, self._out = self._out, []
         return commands
-
-
-def _security_now_ms() -> int:
-    return time.time_ns() // 1_000_000

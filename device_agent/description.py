@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from device_agent.config import AgentFolder
-from device_agent.installer.machine import Journal
+from device_agent.installer.slots import Journal
 from device_agent.ports import FrameIdentity, Store
 from protocol.codec import decode
 from protocol.errors import Refused

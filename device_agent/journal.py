@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 
 from device_agent.files import replace_file
-from device_agent.installer.machine import Journal
+from device_agent.installer.slots import Journal
 
 log = logging.getLogger(__name__)
 

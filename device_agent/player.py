@@ -16,7 +16,7 @@ import msgspec
 
 from device_agent.config import PLAYBACK_TIMEOUT_S
 from device_agent.files import replace_file
-from device_agent.installer.machine import Slot
+from device_agent.installer.slots import Slot
 from device_agent.ports import wall_clock_ms
 from device_agent.store import FileStore
 from device_agent.telemetry import UNNUMBERED, estimated_power, health, random_id, sentence

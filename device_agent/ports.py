@@ -10,7 +10,7 @@ from typing import Protocol
 
 from tuf.api.metadata import Root
 
-from device_agent.installer.machine import Journal, Slot
+from device_agent.installer.slots import Journal, Slot
 from protocol import session
 from protocol.messages import AnyEvent, Failure, LipError
 from protocol.repository import ArtifactManifest

@@ -1,6 +1,6 @@
 """What the frame says about itself, built from its journal."""
 
-from device_agent.installer.machine import Journal
+from device_agent.installer.slots import Journal
 from device_agent.ports import FrameIdentity
 from protocol.messages import Hello, ReportedState
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from device_agent.adapters import AdapterError, WrongBaseModel, load
 from device_agent.bundle import Bundle, BundleError
 from device_agent.golden import GoldenResult, evaluate
-from device_agent.installer.machine import Slot
+from device_agent.installer.slots import Slot
 from device_agent.ports import TrialReport
 from device_agent.runtime import MotionRuntime, OrtRuntime, RuntimeFailure
 from device_agent.store import FileStore

@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 
 from device_agent.config import ConfigError
-from device_agent.installer.machine import Installed, Slot
+from device_agent.installer.slots import Installed, Slot
 from protocol.chunks import sha256_hex
 from protocol.codec import decode
 from protocol.errors import Refused

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from device_agent.config import AgentFolder, ConfigError, read_identity
 from device_agent.core import FrameCore
-from device_agent.installer.machine import Journal
+from device_agent.installer.slots import Journal
 from device_agent.journal import MemoryDocuments, MemoryJournal
 from device_agent.outbox import MemoryOutbox
 from device_agent.ports import FrameIdentity, Ports, TrialReport

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 
-from device_agent.installer.machine import Slot
+from device_agent.installer.slots import Slot
 from device_agent.ports import TrialReport
 from device_agent.trial import run_trial
 from protocol.errors import Refused

@@ -3,7 +3,8 @@
 import logging
 from collections.abc import Callable
 
-from device_agent.installer.machine import Collect, Event, Journal, Note, Report, Restarted, Save, step
+from device_agent.installer.machine import Collect, Event, Note, Report, Restarted, Save, step
+from device_agent.installer.slots import Journal
 from device_agent.ports import JournalPort
 from device_agent.telemetry import random_id
 from protocol.messages import Failure

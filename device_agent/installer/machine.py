@@ -8,91 +8,25 @@ Every step is saved before anything else happens, then reported. A restart in mi
 installation begins anew from ``downloading``; what is in the store already is found there, so this costs no transfer.
 
 ``reverted`` means that a trial said no, ``failed`` that the release never got that far. In both the slot that plays is
-untouched. ``Objected`` is a refusal of a DesiredState as such (forged, for another frame): it changes no state, only,
-where nothing is on its way and nothing else went wrong, the failure in the report.
+untouched.
+
+Two events refuse a DesiredState as such, before anything is begun. ``RefusedOffer`` is for one that the director did
+sign for this frame and that names a release it may not install any more: it ends in ``failed`` with that release as
+target, so that its Deployment learns the reason. ``Objected`` is for all others (forged, for another frame, a replay):
+anybody with access to the broker can cause it, so it changes no state and names no release; only, where nothing is on
+its way and nothing else went wrong, the failure in the report.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Literal
 
-from msgspec import Meta, Struct
 from msgspec.structs import replace
 
-from protocol.messages import Failure, InstallState, LipError, RandomId, Sha256, Version
-from protocol.repository import ArtifactKind
+from device_agent.installer.slots import Journal, Slot
+from protocol.messages import Failure, InstallState, LipError
 
-SlotName = Literal["A", "B"]
 MAX_TRIAL_ATTEMPTS = 3
 """Trials of one release that may be cut off (power, a crash of the runtime) before it counts as failed."""
-
-
-class Installed(Struct, frozen=True, kw_only=True):
-    """One file of a release in the store."""
-
-    kind: ArtifactKind
-    path: str
-    length: int
-    sha256: Sha256
-
-
-class Slot(Struct, frozen=True, kw_only=True):
-    """A manifest over the content store: the release's digest and its files, all of them verified."""
-
-    release: Sha256
-    artifacts: tuple[Installed, ...]
-
-    @property
-    def bundle(self) -> Installed:
-        """The base model."""
-        return next(artifact for artifact in self.artifacts if artifact.kind == "base_model")
-
-    @property
-    def adapter(self) -> Installed | None:
-        """The LoRA delta, where the release has one."""
-        return next((artifact for artifact in self.artifacts if artifact.kind == "lora_delta"), None)
-
-    def files(self) -> frozenset[str]:
-        """Hashes of everything this slot needs in the store, the release's manifest included."""
-        return frozenset({self.release, *(artifact.sha256 for artifact in self.artifacts)})
-
-
-class Journal(Struct, frozen=True, kw_only=True):
-    """What survives a power cut. ``sequence`` grows with every step and orders the reports."""
-
-    v: Literal[1] = 1
-    journal_id: RandomId
-    sequence: Version = 0
-    state: InstallState = "idle"
-    active: SlotName | None = None
-    slot_a: Slot | None = None
-    slot_b: Slot | None = None
-    desired_version: Version = 0
-    target: Sha256 | None = None
-    """The release on its way; after reverted or failed, the one that did not make it."""
-    failure: Failure | None = None
-    lip_errors: tuple[LipError, ...] = ()
-    trial_attempts: Annotated[int, Meta(ge=0)] = 0
-    security_epoch: Annotated[int, Meta(ge=0)] = 0
-    """Floor for the ``security_epoch`` of everything installed."""
-
-    def slot(self, name: SlotName | None) -> Slot | None:
-        """The content of a slot, None for an empty one."""
-        return {"A": self.slot_a, "B": self.slot_b, None: None}[name]
-
-    @property
-    def playing(self) -> Slot | None:
-        """The slot that plays; None on a blank frame."""
-        return self.slot(self.active)
-
-    @property
-    def other(self) -> SlotName:
-        """The slot that may be written."""
-        return "B" if self.active == "A" else "A"
-
-    def files(self) -> frozenset[str]:
-        """Hashes of everything a slot names."""
-        return frozenset().union(*(slot.files() for slot in (self.slot_a, self.slot_b) if slot))
 
 
 # --- events -----------------------------------------------------------------------------------------------------------
@@ -160,8 +94,17 @@ class RefusedRelease:
 
 
 @dataclass(frozen=True, slots=True)
+class RefusedOffer:
+    """The director's newest DesiredState was refused as such; it also ends what is on its way."""
+
+    version: int
+    release: str
+    failure: Failure
+
+
+@dataclass(frozen=True, slots=True)
 class Objected:
-    """A DesiredState was refused; nothing was begun."""
+    """Something that is not the director's newest word to this frame was refused."""
 
     failure: Failure
 
@@ -181,6 +124,7 @@ Event = (
     | Passed
     | NotPassed
     | RefusedRelease
+    | RefusedOffer
     | Objected
     | Restarted
 )
@@ -228,7 +172,13 @@ RESTING: frozenset[InstallState] = frozenset({"idle", "committed", "reverted", "
 
 SAME = "same"
 
-_ANYWHERE: dict[type, str] = {Kept: "idle", Settled: "committed", Began: "downloading", Objected: SAME}
+_ANYWHERE: dict[type, str] = {
+    Kept: "idle",
+    Settled: "committed",
+    Began: "downloading",
+    RefusedOffer: "failed",
+    Objected: SAME,
+}
 _BEFORE_TRIAL: dict[type, str] = {RefusedRelease: "failed", Restarted: "downloading"}
 _AT_REST: dict[type, str] = {Restarted: SAME}
 
@@ -314,6 +264,13 @@ def _refused(journal: Journal, event: RefusedRelease) -> _Content:
     return replace(journal, failure=event.failure), (Note(event.failure),)
 
 
+def _refused_offer(journal: Journal, event: RefusedOffer) -> _Content:
+    changed = replace(
+        journal, desired_version=event.version, target=event.release, failure=event.failure, trial_attempts=0
+    )
+    return changed, (Note(event.failure),)
+
+
 def _objected(journal: Journal, event: Objected) -> _Content:
     # The failure of the release itself says more than that of a stray message.
     quiet = journal.state in ("idle", "committed")
@@ -330,6 +287,7 @@ _CONTENT: dict[type, Callable[..., _Content]] = {
     Passed: _passed,
     NotPassed: _not_passed,
     RefusedRelease: _refused,
+    RefusedOffer: _refused_offer,
     Objected: _objected,
     Restarted: _unchanged,
 }

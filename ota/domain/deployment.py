@@ -6,6 +6,11 @@
 
 Progress only goes forward: a report that comes late never moves a Deployment back. A frame that had failed and later
 does run the release has committed, because what plays on the wall is the truth; nothing else leaves a finished state.
+
+A refusal fails a Deployment only where the report names the release as its target, and frames name one only on the
+director's own word to them: its release was refused on the way, or the DesiredState itself had expired. What anybody
+with access to the broker could have sent (forged, another frame's, a replay) is reported without a target and leaves
+the Deployment as it is, or such messages could stop rollouts; ops see it on the frame's page.
 """
 
 from dataclasses import dataclass

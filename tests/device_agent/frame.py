@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from device_agent.core import FrameCore
-from device_agent.installer.machine import Slot
+from device_agent.installer.slots import Slot
 from device_agent.journal import MemoryDocuments, MemoryJournal
 from device_agent.outbox import MemoryOutbox
 from device_agent.ports import FrameIdentity, Ports, Store, TrialReport

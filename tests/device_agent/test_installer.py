@@ -16,23 +16,22 @@ from device_agent.installer.machine import (
     Event,
     Fetched,
     IllegalStep,
-    Installed,
-    Journal,
     Kept,
     Note,
     NotPassed,
     Objected,
     Passed,
+    RefusedOffer,
     RefusedRelease,
     Report,
     Restarted,
     Save,
     Settled,
-    Slot,
     TrialBegan,
     Verified,
     step,
 )
+from device_agent.installer.slots import Installed, Journal, Slot
 from protocol.errors import Reason
 from protocol.messages import Failure
 
@@ -124,11 +123,26 @@ class Installing(RuleBasedStateMachine):
     def refuse(self) -> None:
         self.happen(RefusedRelease(FAILURE))
 
+    @rule(release=st.sampled_from(RELEASES))
+    def refuse_offer(self, release: str) -> None:
+        self.version += 1
+        self.happen(RefusedOffer(self.version, release, FAILURE))
+        journal = self.journal
+        assert (journal.state, journal.target, journal.failure) == ("failed", release, FAILURE)
+        assert journal.desired_version == self.version
+
     @rule()
     def object(self) -> None:
-        before = self.journal.state
+        before = self.journal
         self.happen(Objected(FAILURE))
-        assert self.journal.state == before
+        after = self.journal
+        assert (after.state, after.target, after.desired_version) == (
+            before.state,
+            before.target,
+            before.desired_version,
+        )
+        if after.failure != before.failure:
+            assert after.target is None, "it never stands beside the name of a release"
 
     @rule()
     def cut(self) -> None:

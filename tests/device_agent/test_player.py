@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from device_agent import player as player_module
-from device_agent.installer.machine import Installed, Slot
+from device_agent.installer.slots import Installed, Slot
 from device_agent.local_page import MAX_BODY, LocalPage
 from device_agent.player import FILMS, Player, PlayRefused
 from device_agent.store import FileStore

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from device_agent.files import replace_file
-from device_agent.installer.machine import Journal
+from device_agent.installer.slots import Journal
 from device_agent.journal import FileDocuments, FileJournal
 from device_agent.store import FileStore, MemoryStore
 from protocol.chunks import build_index, sha256_hex, split

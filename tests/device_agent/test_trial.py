@@ -8,7 +8,7 @@ import pytest
 
 from device_agent.adapters import load, pack
 from device_agent.bundle import Bundle
-from device_agent.installer.machine import Installed, Slot
+from device_agent.installer.slots import Installed, Slot
 from device_agent.store import FileStore
 from device_agent.trial import StoreTrial, run_trial
 from protocol.errors import Reason, Refused

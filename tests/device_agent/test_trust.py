@@ -17,8 +17,8 @@ from protocol.errors import Reason, Refused
 from protocol.exchange import Exchange, Subscribe
 from protocol.repository import DIRECTOR_ROOT
 from protocol.sequences import RetryPolicy, refresh
-from tests.device_agent.frame import FRAME, Frame
-from tests.device_agent.repository import Repository, desired, in_days, now_ms
+from tests.device_agent.frame import FRAME
+from tests.device_agent.repository import Repository, desired, in_days
 
 ONCE = RetryPolicy(tries=1, timeout_s=1.0)
 ROLES = ["base", "lora", "release"]
@@ -230,96 +230,3 @@ def test_a_desired_state_expires() -> None:
     state = desired(FRAME, 1)
     require_current(state, state.expires_at - 1)
     assert refusal(lambda: require_current(state, state.expires_at)).reason is Reason.EXPIRED
-
-
-# --- through the core -------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def frame(repository: Repository) -> Frame:
-    frame = Frame(repository.retained, repository.anchors())
-    frame.connect()
-    return frame
-
-
-def kinds(frame: Frame) -> list[str]:
-    return [event.kind for event in frame.health]
-
-
-def test_a_forged_desired_state_is_reported_once_and_forgotten_with_the_next_good_one(
-    frame: Frame, repository: Repository
-) -> None:
-    forged = repository.envelope(desired(FRAME, 9), CryptoSigner.generate_ed25519())
-    for _ in range(3):
-        frame.give(forged)
-    assert kinds(frame) == ["wrong_signature"]
-    last = frame.reports[-1]
-    assert (last.state, last.desired_version) == ("idle", 0)
-    assert last.failure is not None
-    assert last.failure.reason is Reason.WRONG_SIGNATURE
-    frame.give(repository.envelope(desired(FRAME, 1)))
-    assert frame.reports[-1].failure is None
-
-
-def test_a_director_with_new_keys_is_believed_after_a_look_at_its_root(frame: Frame, repository: Repository) -> None:
-    repository.director = CryptoSigner.generate_ed25519()
-    repository.sign_director_root()
-    repository.publish()
-    frame.give(repository.envelope(desired(FRAME, 1)))
-    assert (frame.reports[-1].state, frame.reports[-1].desired_version) == ("idle", 1)
-    assert kinds(frame) == []
-
-
-def test_a_replayed_desired_state_is_noted_and_changes_nothing(frame: Frame, repository: Repository) -> None:
-    old = repository.envelope(desired(FRAME, 1))
-    frame.give(repository.envelope(desired(FRAME, 2)))
-    frame.give(old)
-    assert frame.core.journal.desired_version == 2
-    assert frame.core.journal.failure is None
-    assert kinds(frame) == ["old_version"]
-
-
-def test_another_frames_desired_state_is_refused(frame: Frame, repository: Repository) -> None:
-    frame.give(repository.envelope(desired("frame-2", 1)))
-    assert kinds(frame) == ["wrong_frame"]
-    assert frame.core.journal.desired_version == 0
-
-
-def test_an_expired_desired_state_starts_nothing(frame: Frame, repository: Repository) -> None:
-    frame.give(repository.envelope(desired(FRAME, 1, expires_at=now_ms() - 1)))
-    assert kinds(frame) == ["expired"]
-    assert frame.core.journal.desired_version == 0
-
-
-def test_a_desired_state_that_expired_in_mid_way_goes_on_when_it_is_signed_anew(
-    repository: Repository, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    base = repository.base(b"model" * 50_000, "2.0")
-    release = repository.release("portrait", "2.0", [base])
-    frame = Frame(repository.retained, repository.anchors())
-    frame.connect()
-    frame.before_message = lambda topic: not topic.startswith("repo/chunk")
-    frame.give(repository.envelope(desired(FRAME, 1, release)))
-    frame.before_message = lambda topic: True
-    days_later = now_ms() + 3 * 86_400_000
-    monkeypatch.setattr("device_agent.core._security_now_ms", lambda: days_later)
-    frame.boot()
-    frame.connect()
-    assert [report.state for report in frame.reports][-1] == "failed"
-    assert kinds(frame) == ["expired"]
-    frame.give(repository.envelope(desired(FRAME, 1, release, expires_at=days_later + 1)))
-    frame.wait(1)
-    assert frame.reports[-1].state == "committed"
-
-
-def test_a_forgery_does_not_stop_an_installation(frame: Frame, repository: Repository) -> None:
-    base = repository.base(b"model" * 50_000, "2.0")
-    release = repository.release("portrait", "2.0", [base])
-    frame.before_message = lambda topic: not topic.startswith("repo/chunk")
-    frame.give(repository.envelope(desired(FRAME, 1, release)))
-    frame.give(repository.envelope(desired(FRAME, 2), CryptoSigner.generate_ed25519()))
-    assert frame.core.journal.state == "downloading"
-    frame.before_message = lambda topic: True
-    frame.wait(5)
-    assert frame.reports[-1].state == "committed"
-    assert kinds(frame) == ["wrong_signature"]

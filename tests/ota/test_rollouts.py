@@ -11,6 +11,8 @@ from ota.domain.assignment import household_number
 from ota.models import Deployment, DesiredState, Release, Rollout
 from ota.selectors import rollout_detail
 from ota.services import director, offers, rollouts
+from protocol.errors import Reason
+from protocol.messages import Failure, InstallState
 from tests.ota.world import Enrol, commit, fail, offered, report
 
 pytestmark = pytest.mark.django_db
@@ -127,6 +129,55 @@ def test_a_report_that_met_a_locked_row_is_caught_up_with(rollout: Rollout) -> N
     rollout = tick(rollout)
     for row in offered(rollout):
         report(row.frame_id, "committed", rollout.release_id, only_stored=True)
+    assert tick(rollout).current_stage == 2
+
+
+EXPIRED = Failure(reason=Reason.EXPIRED, detail="DesiredState 7 has expired: sign it anew, or check the frame's clock.")
+FORGED = Failure(reason=Reason.WRONG_SIGNATURE, detail="The DesiredState carries 0 of 1 signatures.")
+
+
+@pytest.mark.parametrize("only_stored", [False, True])
+def test_a_desired_state_refused_in_its_releases_name_gives_the_deployment_its_reason(
+    rollout: Rollout, only_stored: bool
+) -> None:
+    rollout = tick(rollout)
+    row = offered(rollout)[0]
+    report(
+        row.frame_id,
+        "failed",
+        None,
+        target=rollout.release_id,
+        desired_version=row.desired_version,
+        failure=EXPIRED,
+        only_stored=only_stored,
+    )
+    rollout = tick(rollout)
+    row.refresh_from_db()
+    assert (row.state, row.reason, row.detail) == ("failed", "expired", EXPIRED.detail)
+    (group,) = rollout_detail(rollout).failures
+    assert (group.reason, group.examples[0].detail) == ("expired", EXPIRED.detail)
+
+
+@pytest.mark.parametrize("only_stored", [False, True])
+@pytest.mark.parametrize("state", ["idle", "committed", "downloading"])
+def test_a_forged_desired_state_fails_no_deployment(
+    rollout: Rollout, release_1_0: Release, state: InstallState, only_stored: bool
+) -> None:
+    rollout = tick(rollout)
+    for row in offered(rollout):
+        report(
+            row.frame_id,
+            state,
+            release_1_0.digest,
+            desired_version=row.desired_version,
+            failure=FORGED,
+            only_stored=only_stored,
+        )
+    rollout = tick(rollout)
+    assert rollout.state == "running"
+    assert {row.state for row in offered(rollout)} == {"offered"}
+    assert not rollout_detail(rollout).failures
+    assert commit(rollout) == SIZES[0]
     assert tick(rollout).current_stage == 2
 
 

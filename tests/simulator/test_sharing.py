@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from device_agent.installer.machine import Installed, Slot
+from device_agent.installer.slots import Installed, Slot
 from device_agent.journal import MemoryDocuments
 from device_agent.ports import FrameTrust, TrialReport
 from device_agent.trust.image import NoTrustAnchor

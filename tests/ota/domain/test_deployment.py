@@ -80,7 +80,7 @@ def test_a_dark_frame_that_speaks_goes_on() -> None:
         (Report("failed", NEW, OTHER, 9), S.COMMITTED),
         (Report("failed", OLD, NEW, 6), None),  # an earlier offer of the same release
         (Report("trial", NEW, NEW, 6), None),
-        (Report("idle", OLD, "", 7), None),
+        (Report("idle", OLD, "", 7), None),  # whatever it refused: it names no release
         (Report("committed", OLD, "", 7), None),  # "success" while still on the old version
         (Report("failed", OLD, OTHER, 7), None),
         (Report("downloading", "", OTHER, 7), None),

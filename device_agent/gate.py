@@ -1,0 +1,166 @@
+"""Which DesiredState the frame acts upon. Whose words a refusal is about decides how far it reaches.
+
+- Forged, unreadable, for another frame, or older than what the frame holds: anybody with access to the broker can send
+  such a thing, again and again. It leaves a HealthEvent and, on a frame at rest, the failure in the report. It names no
+  release there, whatever it says inside, so it cannot fail a Deployment and thereby stop a rollout.
+- Signed by the director for this frame, newer than what the frame holds, but expired: the release it names really was
+  meant for this frame. The report names it as target, in state ``failed``, and its Deployment gets reason and sentence.
+  The frame holds it like any other, so nothing older is accepted afterwards.
+
+Refusals of a release (roles disagree, wrong base model, ...) come later, in ``convergence``, and name it too.
+"""
+
+import time
+from collections.abc import Callable
+
+from tuf.api.metadata import Root
+
+from device_agent.convergence import failure_of
+from device_agent.installer.driver import Installer
+from device_agent.installer.machine import RESTING, Kept, Objected, RefusedOffer, RefusedRelease, Settled
+from device_agent.ports import DocumentStore
+from device_agent.trust.director import require_current, verify_desired
+from protocol.chunks import sha256_hex
+from protocol.errors import Reason, Refused
+from protocol.messages import DesiredState, Failure, TargetRef
+
+DESIRED = "desired"
+"""Name of the stored envelope among the documents."""
+REMEMBERED = 64
+"""Refused envelopes that are known again; forgetting one only means one more HealthEvent."""
+PASSING: frozenset[Reason] = frozenset(
+    {Reason.NOT_AVAILABLE, Reason.TAMPERED_CHUNK, Reason.DISK_FULL, Reason.EXPIRED, Reason.INTERNAL}
+)
+"""Reasons that may be gone later without a new DesiredState."""
+
+
+class Gate:
+    """Judges envelopes and stores the one the frame holds. ``note`` records a refusal that concerns the journal not."""
+
+    def __init__(
+        self,
+        frame_id: str,
+        documents: DocumentStore,
+        installer: Installer,
+        director_root: Root,
+        *,
+        note: Callable[[Failure], None],
+    ) -> None:
+        self._frame_id = frame_id
+        self._documents = documents
+        self._installer = installer
+        self._director_root = director_root
+        self._note = note
+        self._refused: set[str] = set()
+
+    def trust(self, director_root: Root) -> None:
+        """The director's root as it is now; what an older one refused is judged anew."""
+        if director_root.version != self._director_root.version:
+            self._director_root = director_root
+            self._refused.clear()
+
+    def knows(self, envelope: bytes) -> bool:
+        """Whether exactly this one was refused before."""
+        return sha256_hex(envelope) in self._refused
+
+    def read(self, envelope: bytes) -> DesiredState:
+        """The director's word to this frame, expired or not. Raises Refused; see ``verify_desired``."""
+        return verify_desired(envelope, self._director_root, self._frame_id, self._installer.journal.desired_version)
+
+    def accept(self, desired: DesiredState, envelope: bytes) -> bool:
+        """Hold a newer one. False when it has expired and names nothing to install: then nothing has changed."""
+        expired = _expiry(desired)
+        if expired is not None and self._to_install(desired) is None:
+            self.object(envelope, expired)
+            return False
+        self._documents.save(DESIRED, envelope)
+        return True
+
+    def object(self, envelope: bytes, refused: Refused) -> None:
+        """Refuse something that anybody may have sent, once."""
+        if len(self._refused) >= REMEMBERED:
+            self._refused.clear()
+        self._refused.add(sha256_hex(envelope))
+        if refused.reason is Reason.OLD_VERSION:
+            # A late copy, or a replay: worth an event, but nothing is wrong with the frame.
+            self._note(failure_of(refused))
+        else:
+            self._installer.apply(Objected(failure_of(refused)))
+
+    def confirm(self, desired: DesiredState, envelope: bytes) -> bool:
+        """The version that is held came again: a stray one before it is forgotten, a longer life is taken over.
+
+        True when an installation that had failed because of its expiry can go on.
+        """
+        journal = self._installer.journal
+        if journal.failure is not None and journal.state == "idle":
+            self._installer.apply(Kept(desired.version))
+        elif journal.failure is not None and journal.state == "committed":
+            self._installer.apply(Settled(desired.version))
+        elif journal.state == "failed" and desired.expires_at > self._stored_expiry():
+            self._documents.save(DESIRED, envelope)
+            return journal.failure is not None and journal.failure.reason is Reason.EXPIRED
+        return False
+
+    def pending(self) -> DesiredState | None:
+        """The stored one, if it has not been carried out and may be; an expired one has been refused afterwards."""
+        envelope = self._documents.load(DESIRED)
+        if envelope is None:
+            return None
+        journal = self._installer.journal
+        resting = journal.state in RESTING
+        try:
+            desired = self.read(envelope)
+        except Refused as refused:
+            if not resting:
+                self._installer.apply(RefusedRelease(failure_of(refused)))
+            return None
+        if desired.version == journal.desired_version and resting and not self.may_pass:
+            return None
+        return desired if self.current(desired) else None
+
+    def current(self, desired: DesiredState) -> bool:
+        """Whether ``desired`` may start an installation; an expired one is refused in its release's name."""
+        expired = _expiry(desired)
+        if expired is None:
+            return True
+        journal = self._installer.journal
+        release = self._to_install(desired)
+        if desired.version > journal.desired_version and release is not None:
+            self._installer.apply(RefusedOffer(desired.version, release.sha256, failure_of(expired)))
+        elif journal.state not in RESTING:
+            self._installer.apply(RefusedRelease(failure_of(expired)))
+        return False
+
+    @property
+    def may_pass(self) -> bool:
+        """Whether the installation failed for a reason that may be gone later."""
+        journal = self._installer.journal
+        return journal.state == "failed" and journal.failure is not None and journal.failure.reason in PASSING
+
+    def _to_install(self, desired: DesiredState) -> TargetRef | None:
+        playing = self._installer.journal.playing
+        if playing is not None and desired.release is not None and playing.release == desired.release.sha256:
+            return None
+        return desired.release
+
+    def _stored_expiry(self) -> int:
+        envelope = self._documents.load(DESIRED)
+        if envelope is None:
+            return 0
+        try:
+            return verify_desired(envelope, self._director_root, self._frame_id, 0).expires_at
+        except Refused:
+            return 0
+
+
+def _expiry(desired: DesiredState) -> Refused | None:
+    try:
+        require_current(desired, _security_now_ms())
+    except Refused as refused:
+        return refused
+    return None
+
+
+def _security_now_ms() -> int:
+    return time.time_ns() // 1_000_000

@@ -1,0 +1,78 @@
+"""What the installer remembers: two slots over the content store, and the journal that says which of them plays."""
+
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct
+
+from protocol.messages import Failure, InstallState, LipError, RandomId, Sha256, Version
+from protocol.repository import ArtifactKind
+
+SlotName = Literal["A", "B"]
+
+
+class Installed(Struct, frozen=True, kw_only=True):
+    """One file of a release in the store."""
+
+    kind: ArtifactKind
+    path: str
+    length: int
+    sha256: Sha256
+
+
+class Slot(Struct, frozen=True, kw_only=True):
+    """A manifest over the content store: the release's digest and its files, all of them verified."""
+
+    release: Sha256
+    artifacts: tuple[Installed, ...]
+
+    @property
+    def bundle(self) -> Installed:
+        """The base model."""
+        return next(artifact for artifact in self.artifacts if artifact.kind == "base_model")
+
+    @property
+    def adapter(self) -> Installed | None:
+        """The LoRA delta, where the release has one."""
+        return next((artifact for artifact in self.artifacts if artifact.kind == "lora_delta"), None)
+
+    def files(self) -> frozenset[str]:
+        """Hashes of everything this slot needs in the store, the release's manifest included."""
+        return frozenset({self.release, *(artifact.sha256 for artifact in self.artifacts)})
+
+
+class Journal(Struct, frozen=True, kw_only=True):
+    """What survives a power cut. ``sequence`` grows with every step and orders the reports."""
+
+    v: Literal[1] = 1
+    journal_id: RandomId
+    sequence: Version = 0
+    state: InstallState = "idle"
+    active: SlotName | None = None
+    slot_a: Slot | None = None
+    slot_b: Slot | None = None
+    desired_version: Version = 0
+    target: Sha256 | None = None
+    """The release on its way; after reverted or failed, the one that did not make it."""
+    failure: Failure | None = None
+    lip_errors: tuple[LipError, ...] = ()
+    trial_attempts: Annotated[int, Meta(ge=0)] = 0
+    security_epoch: Annotated[int, Meta(ge=0)] = 0
+    """Floor for the ``security_epoch`` of everything installed."""
+
+    def slot(self, name: SlotName | None) -> Slot | None:
+        """The content of a slot, None for an empty one."""
+        return {"A": self.slot_a, "B": self.slot_b, None: None}[name]
+
+    @property
+    def playing(self) -> Slot | None:
+        """The slot that plays; None on a blank frame."""
+        return self.slot(self.active)
+
+    @property
+    def other(self) -> SlotName:
+        """The slot that may be written."""
+        return "B" if self.active == "A" else "A"
+
+    def files(self) -> frozenset[str]:
+        """Hashes of everything a slot names."""
+        return frozenset().union(*(slot.files() for slot in (self.slot_a, self.slot_b) if slot))
