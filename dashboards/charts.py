@@ -18,6 +18,7 @@ LEGEND_HEIGHT = 22.0
 MARK_ROW_HEIGHT = 13.0
 PLOT_HEIGHT = 150.0
 AXIS_HEIGHT = 24.0
+NOTE_HEIGHT = 15.0
 MAX_MARK_ROWS = 3
 MAX_DAY_TICKS = 6
 MAX_DOTS = 45
@@ -44,7 +45,7 @@ class Series:
 
 @dataclass(frozen=True)
 class Mark:
-    """A moment that matters to every line, drawn as an upright line with a short label."""
+    """A moment that matters to every line, drawn as an upright line with a short label; without one when it is ""."""
 
     at: datetime
     label: str
@@ -110,6 +111,9 @@ def _mark_rows(marks: Sequence[tuple[float, str]]) -> list[int]:
     ends = [float("-inf")] * MAX_MARK_ROWS
     rows = []
     for x, label in marks:
+        if not label:
+            rows.append(0)
+            continue
         row = next((number for number, end in enumerate(ends) if end + 4 <= x), MAX_MARK_ROWS - 1)
         ends[row] = x + 4 + text_width(label, 10)
         rows.append(row)
@@ -132,10 +136,12 @@ def line_chart(
     day_label: Callable[[date], str],
     marks: Sequence[Mark] = (),
     from_zero: bool = False,
+    note: str = "",
 ) -> str:
     """Lines per day with markers, axes, legend and marked moments; "" when there is no point at all.
 
-    ``title`` and ``description`` are what a screen reader says. Marks outside the days drawn are left out.
+    ``title`` and ``description`` are what a screen reader says, ``note`` stands below the days. Marks outside the days
+    drawn are left out.
     """
     days = sorted({point.day for line in series for point in line.points})
     if not days:
@@ -152,7 +158,7 @@ def line_chart(
     rows = _mark_rows(shown)
     top = LEGEND_HEIGHT + MARK_ROW_HEIGHT * (max(rows) + 1 if rows else 0) + 4
     bottom = top + PLOT_HEIGHT
-    height = bottom + AXIS_HEIGHT
+    height = bottom + AXIS_HEIGHT + (NOTE_HEIGHT if note else 0)
 
     def y_of(value: float) -> float:
         return bottom - (value - ticks[0]) / (ticks[-1] - ticks[0]) * PLOT_HEIGHT
@@ -180,12 +186,16 @@ def line_chart(
         x, label = x_of(day.toordinal() + 0.5), day_label(day)
         out.append(f'<text class="tick" x="{x:.1f}" y="{bottom + 16:.1f}" text-anchor="middle">{escape(label)}</text>')
     for (x, label), row in zip(shown, rows, strict=True):
-        y = LEGEND_HEIGHT + MARK_ROW_HEIGHT * row
+        y = LEGEND_HEIGHT + MARK_ROW_HEIGHT * row if label else top
         anchor, offset = ("end", -4) if x + 4 + text_width(label, 10) > WIDTH else ("start", 4)
+        words = f'<text x="{x + offset:.1f}" y="{y + 10:.1f}" text-anchor="{anchor}">{escape(label)}</text>'
         out.append(
             f'<g class="mark"><line x1="{x:.1f}" y1="{y:.1f}" x2="{x:.1f}" y2="{bottom:.1f}"/>'
-            f'<text x="{x + offset:.1f}" y="{y + 10:.1f}" text-anchor="{anchor}">{escape(label)}</text></g>'
+            f"{words if label else ''}</g>"
         )
+    if note:
+        x = (LEFT + WIDTH - RIGHT) / 2
+        out.append(f'<text class="tick" x="{x:.1f}" y="{height - 4:.1f}" text-anchor="middle">{escape(note)}</text>')
     out.extend(_line(s, [(x_of(p.day.toordinal() + 0.5), y_of(p.value), p) for p in s.points]) for s in series)
     out.append("</svg>")
     return "".join(out)

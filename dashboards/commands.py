@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy, ngettext
+from django.utils.translation import ngettext
 
 from dashboards.selectors_rollout import Returns
-from dashboards.words import Words
+from dashboards.words import COMMAND, Words
 from ota.domain.rollout import COMMANDS, TRANSITIONS, Command, RolloutState
 from ota.selectors import RolloutSummary
 
@@ -23,11 +23,11 @@ class Choice:
 
 
 LOOKS: dict[Command, tuple[Words, str, str]] = {
-    Command.PAUSE: (gettext_lazy("Pause"), "pause", ""),
-    Command.RESUME: (gettext_lazy("Resume"), "play", ""),
-    Command.ADVANCE: (gettext_lazy("Advance"), "forward", ""),
-    Command.ABORT: (gettext_lazy("Abort"), "stop", "danger"),
-    Command.ROLLBACK: (gettext_lazy("Roll back"), "undo", "danger"),
+    Command.PAUSE: (COMMAND["pause"], "pause", ""),
+    Command.RESUME: (COMMAND["resume"], "play", ""),
+    Command.ADVANCE: (COMMAND["advance"], "forward", ""),
+    Command.ABORT: (COMMAND["abort"], "stop", "danger"),
+    Command.ROLLBACK: (COMMAND["rollback"], "undo", "danger"),
 }
 
 

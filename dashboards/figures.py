@@ -5,7 +5,7 @@ Whatever is drawn can be read as a table too, and a figure with too little behin
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from typing import Protocol
 
 from django.utils.safestring import SafeString, mark_safe
@@ -25,6 +25,9 @@ MIN_FRAMES = 20
 """So are fewer frames than this."""
 THIN_DAY = 20
 """A day's rate over fewer playbacks than this is drawn hollow."""
+
+NEAR = timedelta(days=1)
+"""Stages that open within this share one label in a chart."""
 
 SLOTS = {"canary": 0, "control": 1, "holdback": 2}
 
@@ -103,20 +106,44 @@ class Chart:
     table: Table
 
 
-def charts(prefix: str, lines: Sequence[Line], marks: Sequence[Mark]) -> list[Chart]:
-    """The three charts of these lines. ``prefix`` makes the ids on the page unique."""
-    return [_chart(prefix, metric, lines, marks) for metric in METRICS]
+def charts(prefix: str, lines: Sequence[Line], marks: Sequence[Mark], *, simulated: bool) -> list[Chart]:
+    """The three charts of these lines. ``prefix`` makes the ids on the page unique; ``simulated``: simulated people's
+    days are among those drawn, and every chart says so."""
+    note = _("Simulated people's days") if simulated else ""
+    return [_chart(prefix, metric, lines, marks, note) for metric in METRICS]
 
 
 def arm_charts(rollout: RolloutDetail, opened: Sequence[tuple[int, datetime]]) -> list[Chart]:
     """Canary beside control by day, with the openings of the stages (number, moment) marked."""
     arms = sorted({row.arm for row in rollout.daily}, key=lambda arm: SLOTS.get(arm, 2))
     lines = [(SLOTS.get(arm, 2), words.arm(arm), [row for row in rollout.daily if row.arm == arm]) for arm in arms]
-    marks = [Mark(moment, _("Stage {number}").format(number=number)) for number, moment in opened]
-    return charts("arms", lines, marks)
+    return charts("arms", lines, stage_marks(opened), simulated=rollout.simulated > 0)
 
 
-def _chart(prefix: str, metric: Metric, lines: Sequence[Line], marks: Sequence[Mark]) -> Chart:
+def stage_marks(opened: Iterable[tuple[int, datetime]]) -> list[Mark]:
+    """A line for every opening. Those within a day of the first of them share one label, or they would cover one
+    another."""
+    groups: list[list[tuple[datetime, int]]] = []
+    for moment, number in sorted((moment, number) for number, moment in opened):
+        if groups and moment - groups[-1][0][0] < NEAR:
+            groups[-1].append((moment, number))
+        else:
+            groups.append([(moment, number)])
+    marks = []
+    for group in groups:
+        numbers = [number for _moment, number in group]
+        marks.append(Mark(group[0][0], _stages(min(numbers), max(numbers))))
+        marks += [Mark(moment, "") for moment, _number in group[1:]]
+    return marks
+
+
+def _stages(first: int, last: int) -> str:
+    if first == last:
+        return _("Stage {number}").format(number=first)
+    return _("Stages {first}–{last}").format(first=first, last=last)
+
+
+def _chart(prefix: str, metric: Metric, lines: Sequence[Line], marks: Sequence[Mark], note: str) -> Chart:
     series = [Series(str(name), slot, tuple(_points(metric, str(name), rows))) for slot, name, rows in lines]
     svg = line_chart(
         chart_id=f"{prefix}-{metric.key}",
@@ -127,6 +154,7 @@ def _chart(prefix: str, metric: Metric, lines: Sequence[Line], marks: Sequence[M
         day_label=day_words,
         marks=marks,
         from_zero=metric.from_zero,
+        note=note,
     )
     return Chart(metric.key, metric.title, mark_safe(svg), _table(metric, lines))  # noqa: S308 - charts escape
 

@@ -1,6 +1,6 @@
 """The rollout page's words and pictures, from the plain values that ota's selectors give. Pure."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -8,10 +8,11 @@ from django.utils.safestring import SafeString, mark_safe
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext, pgettext, pgettext_lazy
 
-from dashboards import words
+from dashboards import causes, words
 from dashboards.charts import Part, stacked_bar
-from dashboards.formats import duration, share
-from ota.selectors import EventRow, RolloutSummary, StageDetail
+from dashboards.formats import decimal, duration, share
+from ota.selectors import EventRow, RolloutDetail, RolloutSummary, StageDetail
+from ota.services.rollouts import ENGINE
 
 GROUPS = (
     ("good", pgettext_lazy("frames", "Succeeded")),
@@ -112,7 +113,6 @@ def verdict(rollout: RolloutSummary) -> str:
         "stages": len(rollout.stages),
         "release": rollout.release,
         "progress": _progress(shown),
-        "reason": rollout.reason,
     }
     match rollout.state:
         case "running" if not shown:
@@ -143,16 +143,38 @@ def _progress(stages: Sequence[StageDetail]) -> str:
 
 
 @dataclass(frozen=True)
+class Why:
+    """A sentence about why something happened. ``language``: what it is written in where that is known."""
+
+    text: str
+    language: str = ""
+
+
+def why(rollout: RolloutDetail) -> Why:
+    """Why the rollout stands still or has ended; empty while it runs."""
+    if rollout.state == "running":
+        return Why("")
+    last = next((event for event in reversed(rollout.events) if event.kind == rollout.state), None)
+    return _why(last) if last is not None and last.reason == rollout.reason else Why(rollout.reason)
+
+
+def _why(event: EventRow) -> Why:
+    if translated := causes.in_detail(event.detail):
+        return Why(translated)
+    # The engine's own sentences are English; people write in whatever language they like.
+    return Why(event.reason, "en" if event.actor == ENGINE else "")
+
+
+@dataclass(frozen=True)
 class TrailEntry:
-    """One line of the audit trail."""
+    """One line of the audit trail. ``facts`` are the event's figures, each in words."""
 
     at: datetime
     actor: str
     engine: bool
     word: words.Words
-    reason: str
-    frames: int | None
-    stage: int | None
+    why: Why
+    facts: tuple[str, ...]
 
 
 def trail(events: Sequence[EventRow]) -> list[TrailEntry]:
@@ -161,14 +183,32 @@ def trail(events: Sequence[EventRow]) -> list[TrailEntry]:
         TrailEntry(
             at=event.at,
             actor=event.actor,
-            engine=event.actor == "engine",
+            engine=event.actor == ENGINE,
             word=EVENTS.get(event.kind, event.kind),
-            reason=event.reason,
-            frames=_whole(event.detail.get("frames")),
-            stage=_whole(event.detail.get("stage")),
+            why=_why(event),
+            facts=tuple(_facts(event.detail)),
         )
         for event in reversed(events)
     ]
+
+
+def _facts(detail: Mapping[str, object]) -> Iterator[str]:
+    if (stage := _whole(detail.get("stage"))) is not None:
+        yield _("Stage {number}").format(number=stage)
+    if (frames := _whole(detail.get("frames"))) is not None:
+        yield ngettext("{count} frame", "{count} frames", frames).format(count=decimal(frames, 0))
+    if (committed := _whole(detail.get("committed"))) is not None:
+        yield _("{count} committed").format(count=decimal(committed, 0))
+    if failed := _whole(detail.get("failed")):
+        yield _("{count} failed").format(count=decimal(failed, 0))
+    if accepted := _whole(detail.get("accepted_failures")):
+        yield ngettext("{count} failure accepted", "{count} failures accepted", accepted).format(
+            count=decimal(accepted, 0)
+        )
+    if stay := _whole(detail.get("without_former_release")):
+        yield ngettext(
+            "{count} frame stays: it had no release before", "{count} frames stay: they had no release before", stay
+        ).format(count=decimal(stay, 0))
 
 
 def _whole(value: object) -> int | None:

@@ -53,6 +53,14 @@ ARM = {
     "holdback": pgettext_lazy("arm", "Holdback"),
 }
 
+COMMAND = {
+    "pause": _("Pause"),
+    "resume": _("Resume"),
+    "advance": _("Advance"),
+    "abort": _("Abort"),
+    "rollback": _("Roll back"),
+}
+
 REASON = {
     "wrong_signature": _("Wrong signature"),
     "expired": _("Expired"),
@@ -69,6 +77,11 @@ REASON = {
     "trial_failed": _("Trial failed"),
     "bad_message": _("Bad message"),
     "internal": _("Internal fault"),
+    # Kinds of HealthEvents beside the reasons above.
+    "playback_refused": _("Photo or voice refused"),
+    "playback_failed": _("Playback failed"),
+    "subscription_refused": _("Broker refused a subscription"),
+    "outbox_gap": _("Measurements lost: the outbox was full"),
 }
 
 METRIC = {
@@ -84,7 +97,7 @@ def status(table: dict[str, Status], state: str) -> Status:
 
 
 def reason(name: str) -> Words:
-    """The words for a refusal's reason, or the reason itself."""
+    """The words for a refusal's reason or a HealthEvent's kind, or the name itself."""
     return REASON.get(name, name)
 
 

@@ -16,14 +16,14 @@ NEWEST_ROLLOUTS = 5
 @page
 def overview(request: HttpRequest) -> HttpResponse:
     now = timezone.now()
-    days = selectors.fleet_days()
+    counts, days = frame_counts(now), selectors.fleet_days()
     context = {
         "section": "overview",
-        "frames": frame_counts(now),
+        "frames": counts,
         "releases": selectors.running_releases(),
         "rollouts": [(rollout, verdict(rollout), strip(rollout, now)) for rollout in rollouts(NEWEST_ROLLOUTS)],
         "troubles": selectors.newest_troubles(),
-        "charts": figures.charts("fleet", [(0, _("All frames"), days)], ()),
+        "charts": figures.charts("fleet", [(0, _("All frames"), days)], (), simulated=counts.simulated > 0),
         "days": days,
     }
     return render_live(request, "dashboards/overview.html", "dashboards/overview_live.html", context)

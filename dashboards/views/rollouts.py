@@ -7,7 +7,7 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_http_methods
 
-from dashboards import figures, rollout_page, selectors_rollout
+from dashboards import causes, figures, rollout_page, selectors_rollout
 from dashboards.commands import allowed, choice, choices
 from dashboards.lips import lip_charts
 from dashboards.views.pages import page, render_live
@@ -41,6 +41,7 @@ def rollout(request: HttpRequest, rollout_id: int) -> HttpResponse:
         "section": "rollouts",
         "rollout": detail,
         "verdict": rollout_page.verdict(detail),
+        "why": rollout_page.why(detail),
         "stages": rollout_page.strip(detail, now),
         "choices": choices(detail, selectors_rollout.returns(row)),
         "metrics": figures.metric_lines(detail.metrics),
@@ -71,7 +72,7 @@ def command(request: HttpRequest, rollout_id: int, kind: str) -> HttpResponse:
             except services.Stale:
                 problem, code = _("The rollout has moved on since you looked. Read again, then confirm."), 409
             except NotAllowed as refused:
-                problem, code = str(refused), 409
+                problem, code = causes.said(refused.cause) if refused.cause else str(refused), 409
             else:
                 messages.success(request, _("Done. The trail below keeps who, when and why."))
                 return redirect("rollout", rollout_id=row.pk)

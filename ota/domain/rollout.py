@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 
+from ota.domain.causes import Cause, Code
 from ota.domain.deployment import FAILURES, SETTLED, DeploymentState
 
 FAILURE_LIMIT = 0.05
@@ -61,9 +62,10 @@ class CompleteStage:
 
 @dataclass(frozen=True, slots=True)
 class Pause:
-    """Open no further stage until somebody resumes."""
+    """Open no further stage until somebody resumes. ``cause`` is what the engine found, None when a person asks."""
 
     reason: str
+    cause: Cause | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +119,12 @@ COMMANDS: dict[Command, type[Action]] = {
 
 
 class NotAllowed(Exception):
-    """The rollout's state does not allow this. The message is one sentence that says what to do."""
+    """The rollout's state does not allow this. The message is one sentence that says what to do; ``cause`` is the same
+    for translators, None where there is only the sentence."""
+
+    def __init__(self, why: Cause | str) -> None:
+        super().__init__(str(why))
+        self.cause = why if isinstance(why, Cause) else None
 
 
 # --- state and facts --------------------------------------------------------------------------------------------------
@@ -214,8 +221,8 @@ def decide(rollout: Rollout, facts: Facts, now: datetime) -> list[Action]:
     opened = list(enumerate(rollout.stages[:current], start=1))
     # A person may have advanced over a stage that still waits; trouble in any open stage counts.
     for number, stage in opened:
-        if (reason := _trouble(number, stage, facts.get(number, NOTHING), rollout.failure_limit)) is not None:
-            return [Pause(reason)]
+        if (cause := _trouble(number, stage, facts.get(number, NOTHING), rollout.failure_limit)) is not None:
+            return [Pause(str(cause), cause)]
     waiting = [number for number, stage in opened if stage.completed_at is None]
     settled = [number for number in waiting if facts.get(number, NOTHING).complete]
     actions: list[Action] = [CompleteStage(number) for number in settled]
@@ -224,22 +231,17 @@ def decide(rollout: Rollout, facts: Facts, now: datetime) -> list[Action]:
     return [*actions, OpenStage(current + 1) if current < len(rollout.stages) else Succeed()]
 
 
-def _trouble(number: int, stage: Stage, facts: StageFacts, limit: float) -> str | None:
-    """Why the rollout must pause because of this stage, in one sentence; None when it need not."""
+def _trouble(number: int, stage: Stage, facts: StageFacts, limit: float) -> Cause | None:
+    """Why the rollout must pause because of this stage; None when it need not."""
     fresh = facts.failed - (stage.accepted_failures or 0)
     allowed = tolerated(facts.frames, limit)
     if fresh > allowed:
-        return (
-            f"Stage {number}: {facts.failed} of {facts.frames} frames failed or went back, more than the {allowed} "
-            "allowed: look at the failures, then resume, abort or roll back."
-        )
+        figures = {"stage": number, "failed": facts.failed, "frames": facts.frames, "allowed": allowed}
+        return Cause(Code.TOO_MANY_FAILED, figures)
     # A person who resumed over a stage without success has decided that this is how it is.
     unsuccessful = facts.frames > 0 and facts.complete and facts.committed == 0
     if unsuccessful and stage.completed_at is None and (stage.accepted_failures is None or fresh > 0):
-        return (
-            f"Stage {number}: none of its {facts.frames} frames has committed the release: "
-            "look at the failures, then resume, abort or roll back."
-        )
+        return Cause(Code.NONE_COMMITTED, {"stage": number, "frames": facts.frames})
     return None
 
 
@@ -251,7 +253,7 @@ def command(rollout: Rollout, kind: Command, facts: Facts, reason: str) -> list[
     current = rollout.current_stage
     if kind is Command.ADVANCE:
         if current >= len(rollout.stages):
-            raise NotAllowed(f"Stage {current} is the last one: there is nothing to advance to.")
+            raise NotAllowed(Cause(Code.LAST_STAGE, {"stage": current}))
         return [OpenStage(current + 1)]
     if kind is Command.RESUME:
         accepted = tuple((number, facts.get(number, NOTHING).failed) for number in range(1, current + 1))
@@ -261,10 +263,12 @@ def command(rollout: Rollout, kind: Command, facts: Facts, reason: str) -> list[
     return [Abort() if kind is Command.ABORT else RollBack()]
 
 
-def _not_allowed(state: RolloutState, kind: Command) -> str:
+def _not_allowed(state: RolloutState, kind: Command) -> Cause:
     possible = [other.value for other, action in COMMANDS.items() if (state, action) in TRANSITIONS]
-    hint = f"possible now: {', '.join(possible)}" if possible else "start a new rollout instead"
-    return f"The rollout is {state.value.replace('_', ' ')}, so {kind.value} is not possible; {hint}."
+    said = {"state": state.value.replace("_", " "), "command": kind.value}
+    if not possible:
+        return Cause(Code.NOTHING_POSSIBLE, said)
+    return Cause(Code.NOT_POSSIBLE, said | {"possible": ", ".join(possible)})
 
 
 def apply(rollout: Rollout, action: Action, now: datetime) -> Rollout:

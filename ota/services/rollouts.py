@@ -173,8 +173,8 @@ def _effect(rollout: Rollout, after: domain.Rollout, action: Action, now: dt.dat
             facts = _facts(rollout).get(number, domain.NOTHING)
             figures = {"frames": facts.frames, "committed": facts.committed, "failed": facts.failed}
             return "stage_completed", {"stage": number, **figures}
-        case domain.Pause():
-            return "paused", {}
+        case domain.Pause(cause=cause):
+            return "paused", {} if cause is None else {"cause": cause.as_detail()}
         case domain.Resume(accepted):
             return "resumed", {"accepted_failures": sum(failures for _, failures in accepted)}
         case domain.Succeed():

@@ -73,11 +73,21 @@ def test_a_command_needs_a_reason(logged_in: Client, world: World, reason: str) 
     assert Rollout.objects.get(pk=world.rollout.pk).state == "running"
 
 
-def test_a_command_that_the_state_does_not_allow_is_refused_with_a_sentence(logged_in: Client, world: World) -> None:
+@pytest.mark.parametrize(
+    ("language", "sentence"),
+    [
+        ("en", "The rollout is aborted, so Pause is not possible; possible now: Roll back."),
+        ("zh-hans", "灰度发布的状态为“已中止”，无法执行“暂停”；现在可以：回滚。"),
+    ],
+)
+def test_a_command_that_the_state_does_not_allow_is_refused_with_a_sentence(
+    logged_in: Client, world: World, language: str, sentence: str
+) -> None:
     Rollout.objects.update(state="aborted")
-    answer = logged_in.post(address(world, "pause"), {"seen_state": revision(world), "reason": "why not"})
+    form = {"seen_state": revision(world), "reason": "why not"}
+    answer = logged_in.post(address(world, "pause"), form, headers={"accept-language": language})
     assert answer.status_code == 409
-    assert "pause is not possible" in answer.content.decode()
+    assert sentence in answer.content.decode()
 
 
 @pytest.mark.parametrize("kind", ["abort", "rollback"])

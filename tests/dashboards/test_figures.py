@@ -11,7 +11,7 @@ from django.utils import translation
 from dashboards import figures, formats, rollout_page, selectors_rollout
 from fleet.models import Frame, PowerSample
 from ota.models import Rollout
-from ota.selectors import RolloutDetail, rollout_detail
+from ota.selectors import EventRow, RolloutDetail, rollout_detail
 from ota.selectors_metrics import DayRow, MetricRow
 from tests.dashboards.world import BASE, World, play
 
@@ -104,6 +104,22 @@ def test_charts_hold_every_day_of_both_arms_and_skip_what_was_not_measured(world
     assert completion.table.rows[1] == ("Nov 2", ("90.0 % · n = 3", "–"))
     assert "700.0" in complaints.svg
     assert power.svg == ""
+
+
+def test_stages_that_open_within_a_day_share_one_label() -> None:
+    later = NOW + timedelta(days=1)
+    opened = [(1, NOW), (2, NOW + timedelta(hours=1)), (3, NOW + timedelta(hours=23)), (4, later)]
+    marks = figures.stage_marks(opened)
+    assert [mark.label for mark in marks] == ["Stages 1–3", "", "", "Stage 4"]
+    assert [mark.at for mark in marks] == [moment for _number, moment in opened], "every opening has its line"
+
+
+def test_charts_of_simulated_people_say_so_below_the_days(world: World) -> None:
+    detail = rollout_detail(world.rollout)
+    simulated = figures.arm_charts(detail, [])
+    real = figures.arm_charts(replace(detail, simulated=0), [])
+    assert all("Simulated people&#x27;s days</text>" in chart.svg for chart in simulated)
+    assert not any("imulated" in chart.svg for chart in real)
 
 
 def test_the_verdict_says_where_a_rollout_stands(world: World) -> None:
@@ -200,3 +216,10 @@ def test_the_trail_is_newest_first_and_tells_people_from_the_engine(world: World
     entries = rollout_page.trail(rollout_detail(Rollout.objects.get()).events)
     assert [str(entry.word) for entry in entries] == ["Stage opened", "Stage complete", "Stage opened", "Started"]
     assert [entry.engine for entry in entries] == [True, True, True, False]
+    assert entries[0].facts == ("Stage 2", "8 frames")
+
+
+def test_the_trail_gives_an_events_figures_in_words() -> None:
+    detail = {"stage": 1, "frames": 1200, "committed": 1199, "failed": 1, "accepted_failures": 2}
+    (entry,) = rollout_page.trail([EventRow(at=NOW, actor="engine", kind="resumed", reason="", detail=detail)])
+    assert entry.facts == ("Stage 1", "1,200 frames", "1,199 committed", "1 failed", "2 failures accepted")

@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 MESSAGES = ROOT / "locale" / "zh_Hans" / "LC_MESSAGES"
 PACKAGES = ("config", "fleet", "ota", "bridge", "dashboards")
-PLAIN = {"_", "gettext", "gettext_lazy", "ngettext", "ngettext_lazy"}
+PLAIN = {"_", "gettext", "gettext_noop", "gettext_lazy", "ngettext", "ngettext_lazy"}
 WITH_CONTEXT = {"pgettext", "pgettext_lazy"}
 PLACEHOLDER = re.compile(r"%\(\w+\)s|\{\w+\}|</?\w+>")
 

@@ -9,6 +9,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from ota.domain.causes import Cause, Code
 from ota.domain.deployment import FINISHED, SETTLED, DeploymentState, move
 from ota.domain.rollout import (
     TRANSITIONS,
@@ -67,6 +68,7 @@ def test_trouble_in_a_stage_that_a_person_advanced_to_counts_although_the_one_be
     (pause,) = decide(rollout(True, True, False), both, NOW)
     assert isinstance(pause, Pause)
     assert pause.reason.startswith("Stage 2: 5 of 10 frames failed")
+    assert pause.cause == Cause(Code.TOO_MANY_FAILED, {"stage": 2, "failed": 5, "frames": 10, "allowed": 1})
 
 
 def test_the_next_stage_waits_for_every_open_one() -> None:
@@ -126,8 +128,9 @@ def test_a_command_is_done_or_refused_as_the_table_says(state: RolloutState, kin
 
 
 def test_nothing_advances_beyond_the_last_stage() -> None:
-    with pytest.raises(NotAllowed, match="Stage 1 is the last one"):
+    with pytest.raises(NotAllowed, match="Stage 1 is the last one") as refused:
         command(rollout(True), Command.ADVANCE, {}, "")
+    assert refused.value.cause == Cause(Code.LAST_STAGE, {"stage": 1})
 
 
 class Machine(RuleBasedStateMachine):
