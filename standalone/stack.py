@@ -11,6 +11,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from standalone.broker import Broker
 from standalone.postgres import Postgres
@@ -38,17 +39,18 @@ class Stack:
 
     @classmethod
     def below(cls, var: Path, extra_env: Mapping[str, str] | None = None) -> "Stack":
-        """The stack whose state is below ``var``; secrets are made at the first start and kept."""
+        """The stack whose state is below ``var``; secrets and ports are made at the first start and kept, so that
+        frames find their broker again."""
         var = var.resolve()
         var.mkdir(parents=True, exist_ok=True)
-        made = _secrets(var / "secrets.json")
+        kept = _kept(var / "secrets.json")
         return cls(
             var=var,
             postgres=Postgres(var / "postgres", log=var / "log" / "postgres.log"),
-            broker=Broker(var / "broker" / "nats.conf", log=var / "log" / "broker.log"),
-            web_port=free_port(),
-            secret_key=made["secret_key"],
-            password=made["password"],
+            broker=Broker(var / "broker" / "nats.conf", kept["broker_port"], log=var / "log" / "broker.log"),
+            web_port=kept["web_port"],
+            secret_key=kept["secret_key"],
+            password=kept["password"],
             extra_env=dict(extra_env or {}),
         )
 
@@ -139,13 +141,18 @@ class Stack:
         return (await self.manage(supervisor, "create_api_token", "--user", USER, "--name", TOKEN_NAME)).strip()
 
 
-def _secrets(path: Path) -> dict[str, str]:
-    """Django's secret and the console's password, made once."""
+def _kept(path: Path) -> dict[str, Any]:
+    """Django's secret, the console's password and the ports, made at the first start."""
     try:
         return dict(json.loads(path.read_text()))
     except FileNotFoundError:
         pass
-    made = {"secret_key": secrets.token_urlsafe(48), "password": secrets.token_urlsafe(9)}
+    made = {
+        "secret_key": secrets.token_urlsafe(48),
+        "password": secrets.token_urlsafe(9),
+        "web_port": free_port(),
+        "broker_port": free_port(),
+    }
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "w") as file:
         json.dump(made, file)
