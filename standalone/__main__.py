@@ -1,9 +1,13 @@
-"""``python -m standalone up`` and ``python -m standalone demo [--once]``."""
+"""``python -m standalone up``, ``demo [--once]`` and ``manage COMMAND ...``."""
 
 import argparse
+import json
 import os
+import signal
+import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from standalone import demo
@@ -27,6 +31,29 @@ def up(var: Path) -> int:
     return supervise(var, story)
 
 
+def manage(var: Path, arguments: list[str]) -> int:
+    """A local command (``manage.py``) for the stack below ``var``. Newly enrolled frames may connect at once."""
+    status = var / "run" / "status.json"
+    if not status.exists():
+        raise ServiceError(f"Nothing was ever started in {var}: run 'make up' first, or give --var.")
+    stack = Stack.below(var)
+    done = _manage(stack, arguments)
+    if done == 0 and arguments[0] == "enrol_frames":
+        done = _manage(stack, ["broker_users", "--out", str(stack.users_file)])
+        for service in json.loads(status.read_text())["services"]:
+            if service["name"] == "broker" and service["pid"]:
+                with suppress(ProcessLookupError):
+                    os.kill(service["pid"], signal.SIGHUP)
+    return done
+
+
+def _manage(stack: Stack, arguments: list[str]) -> int:
+    environment = {**os.environ, **stack.environment()}
+    return subprocess.run(
+        [sys.executable, str(ROOT / "manage.py"), *arguments], env=environment, check=False
+    ).returncode
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit status 0 after a clean end, 1 with one sentence, 130 when interrupted in the middle."""
     parser = argparse.ArgumentParser(prog="python -m standalone", description="framefleet on one machine")
@@ -35,11 +62,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     for name, text in (("up", "the backend until Ctrl-C"), ("demo", "the whole story with 200 simulated frames")):
         command = commands.add_parser(name, help=text)
         command.add_argument("--var", type=Path, default=base / name, help="where its state lives")
+    local = commands.add_parser("manage", help="a local command for the running backend, for example enrol_frames")
+    local.add_argument("--var", type=Path, default=base / "up", help="where the backend's state lives")
+    local.add_argument("arguments", nargs=argparse.REMAINDER, metavar="COMMAND ...")
     commands.choices["demo"].add_argument("--once", action="store_true", help="end after the story")
     arguments = parser.parse_args(argv)
     try:
         if arguments.command == "demo":
             return demo.run(arguments.var.resolve(), once=arguments.once)
+        if arguments.command == "manage":
+            if not arguments.arguments:
+                parser.error("manage: name a command, for example enrol_frames")
+            return manage(arguments.var.resolve(), arguments.arguments)
         return up(arguments.var.resolve())
     except ServiceError as error:
         print(error, file=sys.stderr)

@@ -46,7 +46,7 @@ class Stack:
         kept = _kept(var / "secrets.json")
         return cls(
             var=var,
-            postgres=Postgres(var / "postgres", log=var / "log" / "postgres.log"),
+            postgres=Postgres(var / "postgres", kept["postgres_port"], log=var / "log" / "postgres.log"),
             broker=Broker(var / "broker" / "nats.conf", kept["broker_port"], log=var / "log" / "broker.log"),
             web_port=kept["web_port"],
             secret_key=kept["secret_key"],
@@ -150,8 +150,7 @@ def _kept(path: Path) -> dict[str, Any]:
     made = {
         "secret_key": secrets.token_urlsafe(48),
         "password": secrets.token_urlsafe(9),
-        "web_port": free_port(),
-        "broker_port": free_port(),
+        **{f"{service}_port": free_port() for service in ("web", "broker", "postgres")},
     }
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "w") as file:

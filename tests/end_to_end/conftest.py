@@ -17,7 +17,7 @@ from tests.services import require
 START_S = 90.0
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Facts]:
     """Everything up, release 1.0 on all frames."""
     require(find_binaries)
