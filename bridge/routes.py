@@ -12,6 +12,7 @@ from typing import TypeVar
 
 from django.db import InterfaceError, OperationalError, ProgrammingError, transaction
 from django.db.transaction import TransactionManagementError
+from msgspec import UNSET
 
 from bridge.inbox import Message
 from fleet import metrics
@@ -101,8 +102,8 @@ def perform(work: Work) -> list[Answer]:
     enrolled: set[str] = set()
     for ids in _all_or_each(lambda some: record_hellos(dict(some)), list(newest_hello.items())):
         enrolled |= ids
-    asked = [(frame_id, hello.outbox_id) for frame_id, hello in newest_hello.items() if frame_id in enrolled]
-    committed |= watermarks([outbox for outbox in asked if outbox not in committed])
+    greeted = {(frame_id, hello.outbox_id) for frame_id, hello in newest_hello.items() if frame_id in enrolled}
+    committed |= watermarks([outbox for outbox in greeted if outbox not in committed])
     for _ in _all_or_each(_record_reports, work.reports):
         pass
     for frame_id, claimed in dict(work.impostors).items():
@@ -115,7 +116,9 @@ def perform(work: Work) -> list[Answer]:
     behind = [(one, hello) for one, hello in newest_hello.items() if hello.desired_version < versions.get(one, 0)]
     for _ in _all_or_each(_republish, [(one, hello) for one, hello in behind if one in enrolled]):
         pass
-    return [_answer(outbox, seq, versions.get(outbox[0], 0)) for outbox, seq in committed.items()]
+    return [
+        _answer(outbox, seq, versions.get(outbox[0], 0), hello=outbox in greeted) for outbox, seq in committed.items()
+    ]
 
 
 @transaction.atomic
@@ -148,9 +151,9 @@ def _all_or_each(store: Callable[[list[tuple[str, T]]], Result], items: list[tup
             yield from _all_or_each(store, [item])
 
 
-def _answer(outbox: Outbox, seq: int, desired_version: int) -> Answer:
+def _answer(outbox: Outbox, seq: int, desired_version: int, *, hello: bool) -> Answer:
     frame_id, outbox_id = outbox
-    ack = messages.Ack(outbox_id=outbox_id, seq=seq, desired_version=desired_version)
+    ack = messages.Ack(outbox_id=outbox_id, seq=seq, desired_version=desired_version, hello=hello or UNSET)
     return Answer(topics.frame_topic(frame_id, "ack"), encode(ack))
 
 

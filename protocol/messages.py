@@ -6,7 +6,7 @@
 
 from typing import Annotated, Literal
 
-from msgspec import Meta, Struct
+from msgspec import UNSET, Meta, Struct, UnsetType
 
 from protocol.errors import Reason
 from protocol.limits import MAX_EVENTS_PER_BATCH, MAX_OBJECT, MAX_TARGETS_PER_RELEASE, MAX_TEXT
@@ -67,7 +67,7 @@ class RepoHead(Message, frozen=True, kw_only=True):
 
 
 class Hello(Message, frozen=True, kw_only=True):
-    """Sent at every connection, and again until it is answered by an Ack."""
+    """Sent at every connection, and again until an Ack says that it came in."""
 
     frame_id: FrameId
     agent_version: Word
@@ -180,7 +180,7 @@ class TelemetryBatch(Message, frozen=True, kw_only=True):
 
 
 class Ack(Message, frozen=True, kw_only=True):
-    """Everything of ``outbox_id`` up to ``seq`` is committed and may be deleted. Answers a Hello too.
+    """Everything of ``outbox_id`` up to ``seq`` is committed and may be deleted.
 
     ``desired_version`` is the newest one meant for this frame: a frame that holds less has missed something.
     """
@@ -188,3 +188,5 @@ class Ack(Message, frozen=True, kw_only=True):
     outbox_id: RandomId
     seq: Version
     desired_version: Version
+    hello: bool | UnsetType = UNSET
+    """True when a Hello came in and is answered hereby; an Ack for events alone does not have it."""

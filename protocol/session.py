@@ -3,8 +3,9 @@
 A driver calls ``connected``, ``received``, ``tick`` and ``wake_up`` (new events in the outbox), runs the commands,
 and calls ``tick`` again at ``deadline``. Times are seconds on any monotonic clock.
 
-- Hello is repeated (with capped backoff) until an Ack answers it. An Ack that names a newer DesiredState than the
-  frame holds means that the retained copy was missed: subscribe and say hello again.
+- Hello is repeated (with capped backoff) until an Ack says that it came in; an Ack for events says nothing about it.
+  An Ack that names a newer DesiredState than the frame holds means that the retained copy was missed: subscribe and
+  say hello again.
 - One batch of events is in flight at a time, until the Ack's committed watermark covers it; a broker's PUBACK is not
   durability and means nothing here. No Ack in time: the same batch again.
 """
@@ -51,6 +52,7 @@ class Session:
         self._desired_topic = topics.frame_topic(frame_id, "desired")
         self._ack_topic = topics.frame_topic(frame_id, "ack")
         self._online = False
+        self._greeted = False
         self._hello_tries = 0
         self._hello_at: float | None = None
         self._in_flight: int | None = None
@@ -65,6 +67,7 @@ class Session:
     def connected(self, now: float) -> list[Command]:
         """A connection stands."""
         self._online = True
+        self._greeted = False
         self._hello_tries = 0
         self._in_flight = self._resend_at = None
         return [Subscribe(self._desired_topic), Subscribe(self._ack_topic), *self._say_hello(now)]
@@ -111,11 +114,12 @@ class Session:
         return [Publish(topics.frame_topic(self._frame_id, "events"), encode(batch))]
 
     def _acknowledged(self, ack: Ack, now: float) -> list[Command]:
+        self._greeted = self._greeted or ack.hello is True
         if ack.desired_version > self._hello().desired_version:
             # The backend meant us to have a newer DesiredState; give the retained copy a moment, then ask again.
             if self._hello_at is None:
                 self._hello_at = now + DESIRED_PATIENCE_S
-        else:
+        elif self._greeted:
             self._hello_at = None
             self._hello_tries = 0
         if ack.outbox_id == self._outbox.outbox_id:

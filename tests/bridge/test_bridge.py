@@ -10,6 +10,7 @@ from pathlib import Path
 import psycopg
 import pytest
 from django.db import connection
+from msgspec import UNSET
 
 from fleet.broker_users import broker_users
 from fleet.models import FrameDay, HealthEvent, Playback, ReportedState
@@ -52,7 +53,7 @@ def test_events_become_rows_and_are_then_acknowledged(frame: FrameClient, bridge
     frame.send(batch(playback(1), playback(2, completed=False)))
     assert frame.is_acknowledged(2), bridge.log
     assert Playback.objects.count() == 2, "what is acknowledged is committed"
-    assert [(ack.outbox_id, ack.seq, ack.desired_version) for ack in frame.acks()] == [(OUTBOX, 2, 0)]
+    assert [(ack.outbox_id, ack.seq, ack.desired_version, ack.hello) for ack in frame.acks()] == [(OUTBOX, 2, 0, UNSET)]
 
 
 def test_a_hello_is_answered_with_the_watermark_and_a_frame_that_is_behind_gets_its_desired_state(
@@ -65,7 +66,7 @@ def test_a_hello_is_answered_with_the_watermark_and_a_frame_that_is_behind_gets_
     bridge.start()
     frame.send(hello(desired_version=5))
     assert frame.waits_for(lambda: len(frame.acks()) == 1), bridge.log
-    assert (frame.acks()[0].seq, frame.acks()[0].desired_version) == (0, 5)
+    assert (frame.acks()[0].seq, frame.acks()[0].desired_version, frame.acks()[0].hello) == (0, 5, True)
     frame.send(batch(playback(7)))
     assert frame.is_acknowledged(7)
     assert frame.desired() == []

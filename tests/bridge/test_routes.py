@@ -2,6 +2,7 @@
 
 import pytest
 from django.db import OperationalError, ProgrammingError, connection
+from msgspec import UNSET
 
 from bridge.inbox import Message
 from bridge.routes import Answer, Work, perform
@@ -31,7 +32,18 @@ def test_a_hello_and_events_of_one_outbox_are_answered_once() -> None:
     make_frame()
     answers = perform(_work(("frame-1", hello()), ("frame-1", batch(playback(4))), ("frame-1", batch(playback(9)))))
     assert len(answers) == 1
-    assert _acks(answers) == {"frame-1": messages.Ack(outbox_id=OUTBOX, seq=9, desired_version=0)}
+    assert _acks(answers) == {"frame-1": messages.Ack(outbox_id=OUTBOX, seq=9, desired_version=0, hello=True)}
+
+
+def test_events_alone_are_not_taken_for_a_hello() -> None:
+    make_frame()
+    answers = perform(_work(("frame-1", batch(playback(4)))))
+    assert _acks(answers) == {"frame-1": messages.Ack(outbox_id=OUTBOX, seq=4, desired_version=0)}
+    answers = perform(_work(("frame-1", hello(outbox_id="f" * 32)), ("frame-1", batch(playback(5)))))
+    assert {ack.outbox_id: ack.hello for answer in answers for ack in _acks([answer]).values()} == {
+        OUTBOX: UNSET,
+        "f" * 32: True,
+    }
 
 
 def test_the_newest_of_several_hellos_counts() -> None:

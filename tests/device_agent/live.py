@@ -94,7 +94,7 @@ class Backend:
         elif topic.kind == "hello":
             hello = msgspec.json.decode(message.payload, type=Hello)
             self.hellos.append(hello)
-            self._ack(topic.frame_id, hello.outbox_id)
+            self._ack(topic.frame_id, hello.outbox_id, hello=True)
         else:
             batch = msgspec.json.decode(message.payload, type=TelemetryBatch)
             self.batches.append((topic.frame_id, batch))
@@ -102,11 +102,12 @@ class Backend:
                 self.events |= {(batch.outbox_id, event.seq): event for event in batch.events}
             self._ack(topic.frame_id, batch.outbox_id)
 
-    def _ack(self, frame_id: str, outbox_id: str) -> None:
+    def _ack(self, frame_id: str, outbox_id: str, *, hello: bool = False) -> None:
         if not self.answering:
             return
         seq = max((number for name, number in list(self.events) if name == outbox_id), default=0)
-        ack = Ack(outbox_id=outbox_id, seq=seq, desired_version=self.desired_version.get(frame_id, 0))
+        desired_version = self.desired_version.get(frame_id, 0)
+        ack = Ack(outbox_id=outbox_id, seq=seq, desired_version=desired_version, hello=hello or msgspec.UNSET)
         self.client.publish(topics.frame_topic(frame_id, "ack"), encode(ack), qos=0)
 
 

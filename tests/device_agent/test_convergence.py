@@ -354,7 +354,7 @@ def test_a_hello_is_repeated_until_answered_and_says_what_the_frame_has(
     assert len(frame.hellos) == 2
     assert frame.hellos[-1].desired_version == 5
     assert frame.hellos[-1].release == first.release.sha256
-    ack = Ack(outbox_id=frame.outbox.outbox_id, seq=0, desired_version=5)
+    ack = Ack(outbox_id=frame.outbox.outbox_id, seq=0, desired_version=5, hello=True)
     frame.run(frame.core.received(topics.frame_topic(FRAME, "ack"), msgspec.json.encode(ack), frame.now))
     frame.wait(600)
     assert len(frame.hellos) == 2

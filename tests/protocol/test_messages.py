@@ -88,6 +88,10 @@ GOLDEN: list[tuple[msgspec.Struct, bytes]] = [
         m.Ack(outbox_id=ID, seq=5, desired_version=3),
         b'{"v":1,"outbox_id":"0123456789abcdef0123456789abcdef","seq":5,"desired_version":3}',
     ),
+    (
+        m.Ack(outbox_id=ID, seq=0, desired_version=3, hello=True),
+        b'{"v":1,"outbox_id":"0123456789abcdef0123456789abcdef","seq":0,"desired_version":3,"hello":true}',
+    ),
     (m.RepoHead(root=1, timestamp=12, director_root=1), b'{"v":1,"root":1,"timestamp":12,"director_root":1}'),
     (
         Envelope("application/x", b'{"a":1}', [Signature("k", bytes(64))]),
@@ -104,12 +108,12 @@ def test_the_bytes_on_the_wire_never_change(message: msgspec.Struct, data: bytes
     assert decode(data, type(message)) == message
 
 
-@pytest.mark.parametrize(("message", "data"), GOLDEN[:6], ids=[type(message).__name__ for message, _ in GOLDEN[:6]])
+@pytest.mark.parametrize(("message", "data"), GOLDEN[:7], ids=[type(message).__name__ for message, _ in GOLDEN[:7]])
 def test_fields_of_a_newer_version_are_tolerated(message: msgspec.Struct, data: bytes) -> None:
     assert decode(data[:-1] + b',"added_later":{"x":[1,2]}}', type(message)) == message
 
 
-@pytest.mark.parametrize(("message", "data"), GOLDEN[:6], ids=[type(message).__name__ for message, _ in GOLDEN[:6]])
+@pytest.mark.parametrize(("message", "data"), GOLDEN[:7], ids=[type(message).__name__ for message, _ in GOLDEN[:7]])
 def test_another_meaning_of_the_message_is_refused(message: msgspec.Struct, data: bytes) -> None:
     with pytest.raises(Refused, match=f"Not a valid {type(message).__name__}"):
         decode(data.replace(b'"v":1', b'"v":2', 1), type(message))

@@ -47,7 +47,13 @@ class Frame:
 
 
 def ack(seq: int = 0, desired: int = 0, outbox_id: str = ID) -> bytes:
-    return encode(Ack(outbox_id=outbox_id, seq=seq, desired_version=desired))
+    """The answer to a hello."""
+    return encode(Ack(outbox_id=outbox_id, seq=seq, desired_version=desired, hello=True))
+
+
+def events_ack(seq: int, desired: int = 0) -> bytes:
+    """The answer to events alone."""
+    return encode(Ack(outbox_id=ID, seq=seq, desired_version=desired))
 
 
 def batches(commands: list[Command]) -> list[TelemetryBatch]:
@@ -71,11 +77,34 @@ def test_hello_is_repeated_with_backoff_until_an_ack_answers() -> None:
     assert frame.session.deadline is None
 
 
+def test_an_ack_for_events_does_not_answer_a_hello_that_was_lost() -> None:
+    frame = Frame()
+    frame.outbox.add()
+    frame.session.connected(0.0)
+    frame.session.wake_up(0.1)
+    frame.session.received(ACK, events_ack(seq=1), 0.2)
+    assert frame.outbox.events == []
+    assert frame.session.deadline == HELLO_RETRY_S[0]
+    assert hellos(frame.session.tick(2.0)) == 1
+    frame.session.received(ACK, ack(seq=1), 2.1)
+    assert frame.session.deadline is None
+
+
+def test_every_connection_says_hello_until_it_is_answered_there() -> None:
+    frame = Frame()
+    frame.session.connected(0.0)
+    frame.session.received(ACK, ack(), 0.1)
+    frame.session.disconnected()
+    assert hellos(frame.session.connected(10.0)) == 1
+    frame.session.received(ACK, events_ack(seq=0), 10.1)
+    assert frame.session.deadline == 10.0 + HELLO_RETRY_S[0]
+
+
 def test_a_frame_that_missed_its_desired_state_subscribes_again() -> None:
     frame = Frame()
     frame.session.connected(0.0)
     frame.session.received(ACK, ack(), 0.1)
-    frame.session.received(ACK, ack(desired=4), 10.0)
+    frame.session.received(ACK, events_ack(seq=0, desired=4), 10.0)
     assert frame.session.deadline == 10.0 + DESIRED_PATIENCE_S
     again = frame.session.tick(12.0)
     assert again[:2] == [Unsubscribe(DESIRED), Subscribe(DESIRED)]
@@ -137,9 +166,13 @@ class LossyWorld(RuleBasedStateMachine):
         self.online = False
         self.wire: list[TelemetryBatch] = []
         self.committed: list[int] = []
+        self.hello_on_wire = False
+        self.greeted = True
+        """Whether a hello of this connection came in and the frame knows."""
 
     def carry(self, commands: list[Command]) -> None:
         self.wire += batches(commands)
+        self.hello_on_wire = self.hello_on_wire or hellos(commands) > 0
 
     @rule()
     def record(self) -> None:
@@ -149,6 +182,7 @@ class LossyWorld(RuleBasedStateMachine):
     @rule()
     def connect(self) -> None:
         self.online = True
+        self.hello_on_wire = self.greeted = False
         self.carry(self.frame.session.connected(self.now))
 
     @rule()
@@ -167,7 +201,23 @@ class LossyWorld(RuleBasedStateMachine):
         batch = self.wire[0] if again else self.wire.pop(0)
         self.committed += [event.seq for event in batch.events if event.seq > (self.committed or [0])[-1]]
         if answer and self.online:
-            self.carry(self.frame.session.received(ACK, ack(seq=self.committed[-1]), self.now))
+            self.carry(self.frame.session.received(ACK, events_ack(seq=self.committed[-1]), self.now))
+
+    @precondition(lambda self: self.hello_on_wire)
+    @rule(lost=st.booleans())
+    def hello_comes_in_or_not(self, lost: bool) -> None:
+        self.hello_on_wire = False
+        if self.online and not lost:
+            self.greeted = True
+            self.carry(self.frame.session.received(ACK, ack(seq=(self.committed or [0])[-1]), self.now))
+
+    @precondition(lambda self: self.online and not self.greeted)
+    @rule()
+    def an_unanswered_hello_is_said_again_within_a_minute(self) -> None:
+        self.now += HELLO_RETRY_S[-1]
+        commands = self.frame.session.tick(self.now)
+        assert hellos(commands) == 1
+        self.carry(commands)
 
     @precondition(lambda self: self.wire)
     @rule()
