@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from html import escape
 from itertools import pairwise
-from math import floor, isfinite, log10
+from math import ceil, floor, isfinite, log10
 
 WIDTH = 384.0
 LEFT = 46.0
@@ -21,6 +21,7 @@ AXIS_HEIGHT = 24.0
 NOTE_HEIGHT = 15.0
 MAX_MARK_ROWS = 3
 MAX_DAY_TICKS = 6
+DAY_TICK_GAP = 16.0
 MAX_DOTS = 45
 
 
@@ -120,10 +121,13 @@ def _mark_rows(marks: Sequence[tuple[float, str]]) -> list[int]:
     return rows
 
 
-def _day_ticks(days: Sequence[date]) -> list[date]:
+def _day_ticks(days: Sequence[date], day_label: Callable[[date], str]) -> list[tuple[date, str]]:
+    """The days named below the axis: evenly spaced, and as many as fit without touching."""
     first, last = days[0].toordinal(), days[-1].toordinal()
-    step = max(1, -(-(last - first) // (MAX_DAY_TICKS - 1)))
-    return [date.fromordinal(day) for day in range(first, last + 1, step)]
+    widest = max(text_width(day_label(day), 11) for day in days) + DAY_TICK_GAP
+    day_width = (WIDTH - LEFT - RIGHT) / (last + 1 - first)
+    step = max(1, ceil((last - first) / (MAX_DAY_TICKS - 1)), ceil(widest / day_width))
+    return [(day, day_label(day)) for day in map(date.fromordinal, range(first, last + 1, step))]
 
 
 def line_chart(
@@ -182,8 +186,8 @@ def line_chart(
         out.append(f'<line class="{kind}" x1="{LEFT}" y1="{y:.1f}" x2="{WIDTH - RIGHT}" y2="{y:.1f}"/>')
         words = escape(number(tick))
         out.append(f'<text class="tick" x="{LEFT - 7}" y="{y + 3.8:.1f}" text-anchor="end">{words}</text>')
-    for day in _day_ticks(days):
-        x, label = x_of(day.toordinal() + 0.5), day_label(day)
+    for day, label in _day_ticks(days, day_label):
+        x = x_of(day.toordinal() + 0.5)
         out.append(f'<text class="tick" x="{x:.1f}" y="{bottom + 16:.1f}" text-anchor="middle">{escape(label)}</text>')
     for (x, label), row in zip(shown, rows, strict=True):
         y = LEGEND_HEIGHT + MARK_ROW_HEIGHT * row if label else top

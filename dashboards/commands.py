@@ -22,6 +22,8 @@ class Choice:
     effect: str
 
 
+OFFERING = frozenset({RolloutState.RUNNING, RolloutState.PAUSED})
+
 LOOKS: dict[Command, tuple[Words, str, str]] = {
     Command.PAUSE: (COMMAND["pause"], "pause", ""),
     Command.RESUME: (COMMAND["resume"], "play", ""),
@@ -82,18 +84,28 @@ def _abort(rollout: RolloutSummary, returns: Returns) -> str:
         "Stops offering: {frames} frames that have not committed keep what they had.",
         returns.abort,
     ).format(frames=returns.abort)
+    if not rollout.committed:
+        return touched
     kept = ngettext(
         "{frames} updated frame stays updated.", "{frames} updated frames stay updated.", rollout.committed
     ).format(frames=rollout.committed)
     return _("{touched} {kept}").format(touched=touched, kept=kept)
 
 
-def _rollback(returns: Returns) -> str:
-    touched = ngettext(
-        "Stops offering and returns {frames} frame to the release it had.",
-        "Stops offering and returns {frames} frames to the release they had.",
-        returns.rollback,
-    ).format(frames=returns.rollback)
+def _rollback(rollout: RolloutSummary, returns: Returns) -> str:
+    if rollout.state in OFFERING:
+        touched = ngettext(
+            "Stops offering and returns {frames} frame to the release it had.",
+            "Stops offering and returns {frames} frames to the release they had.",
+            returns.rollback,
+        )
+    else:
+        touched = ngettext(
+            "Returns {frames} frame to the release it had.",
+            "Returns {frames} frames to the release they had.",
+            returns.rollback,
+        )
+    touched = touched.format(frames=returns.rollback)
     if not returns.stay:
         return touched
     kept = ngettext(
@@ -115,4 +127,4 @@ def _effect(rollout: RolloutSummary, returns: Returns, kind: Command) -> str:
         case Command.ABORT:
             return _abort(rollout, returns)
         case Command.ROLLBACK:
-            return _rollback(returns)
+            return _rollback(rollout, returns)

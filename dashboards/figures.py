@@ -98,12 +98,13 @@ class Table:
 
 @dataclass(frozen=True)
 class Chart:
-    """One metric, drawn and tabulated; ``svg`` is empty where nothing was measured."""
+    """One metric, drawn and tabulated; ``svg`` is empty where nothing was measured. ``note``: whose days they are."""
 
     key: str
     title: words.Words
     svg: SafeString
     table: Table
+    note: str
 
 
 def charts(prefix: str, lines: Sequence[Line], marks: Sequence[Mark], *, simulated: bool) -> list[Chart]:
@@ -156,7 +157,7 @@ def _chart(prefix: str, metric: Metric, lines: Sequence[Line], marks: Sequence[M
         from_zero=metric.from_zero,
         note=note,
     )
-    return Chart(metric.key, metric.title, mark_safe(svg), _table(metric, lines))  # noqa: S308 - charts escape
+    return Chart(metric.key, metric.title, mark_safe(svg), _table(metric, lines), note)  # noqa: S308 - charts escape
 
 
 def _points(metric: Metric, name: str, rows: Iterable[DayRow]) -> Iterable[Point]:

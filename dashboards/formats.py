@@ -33,7 +33,9 @@ def watts(value: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Two units at most: "14 s", "3 min 20 s", "2 h 5 min", "3 d 4 h"."""
+    """Two units at most: "under 1 s", "14 s", "3 min 20 s", "2 h 5 min", "3 d 4 h"."""
+    if 0 < seconds < 1:
+        return _("under 1 s")
     whole = max(0, int(seconds))
     if whole < MINUTE:
         return _("{seconds} s").format(seconds=whole)

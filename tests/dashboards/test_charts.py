@@ -1,5 +1,7 @@
 import re
+from collections.abc import Callable
 from datetime import UTC, date, datetime
+from itertools import pairwise
 from xml.etree import ElementTree
 
 import pytest
@@ -16,16 +18,24 @@ def points(*values: float, first: int = 1) -> tuple[Point, ...]:
     return tuple(Point(date(2026, 11, first + n), value, f"label {value}") for n, value in enumerate(values))
 
 
-def draw(*series: Series, marks: tuple[Mark, ...] = (), from_zero: bool = False, title: str = "Completion") -> str:
+def draw(
+    *series: Series,
+    marks: tuple[Mark, ...] = (),
+    from_zero: bool = False,
+    title: str = "Completion",
+    day_label: Callable[[date], str] = "{:%m-%d}".format,
+    note: str = "",
+) -> str:
     return line_chart(
         chart_id="c",
         title=title,
         description="Canary rises.",
         series=series,
         number=lambda value: f"{value:g}",
-        day_label=lambda day: f"{day:%m-%d}",
+        day_label=day_label,
         marks=marks,
         from_zero=from_zero,
+        note=note,
     )
 
 
@@ -156,3 +166,25 @@ def test_lying_bars_share_a_scale_and_show_the_limit() -> None:
 
 def test_chinese_is_wider_than_latin() -> None:
     assert text_width("对照") > text_width("ab")
+
+
+def test_an_opening_without_a_label_is_a_line_alone() -> None:
+    noon = datetime(2026, 11, 2, 12, tzinfo=UTC)
+    root = parse(draw(Series("Canary", 0, points(1, 2, 3)), marks=(Mark(noon, "Stages 1–3"), Mark(noon, ""))))
+    marks = [element for element in root.iter(f"{SVG}g") if element.get("class") == "mark"]
+    assert [[child.tag.removeprefix(SVG) for child in mark] for mark in marks] == [["line"], ["line", "text"]]
+
+
+def test_a_note_stands_below_the_days() -> None:
+    line = Series("Canary", 0, points(1, 2, 3))
+    plain, noted = parse(draw(line)), parse(draw(line, note="whose days they are"))
+    assert "whose days they are" in texts(noted)
+    assert float(noted.get("viewBox", "").split()[3]) > float(plain.get("viewBox", "").split()[3])
+
+
+@pytest.mark.parametrize("label", ["Nov 1", "11月11日", "a very long name of a day"])
+def test_days_below_the_axis_never_touch(label: str) -> None:
+    root = parse(draw(Series("Canary", 0, points(*range(14))), day_label=lambda _day: label))
+    places = [float(text.get("x", "nan")) for text in root.iter(f"{SVG}text") if text.text == label]
+    assert places
+    assert all(after - before > text_width(label, 11) for before, after in pairwise(places))

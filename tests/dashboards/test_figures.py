@@ -66,7 +66,8 @@ def test_shares_have_as_few_decimals_as_they_need(share: float, text: str) -> No
 
 
 @pytest.mark.parametrize(
-    ("seconds", "text"), [(-3, "0 s"), (14.9, "14 s"), (200, "3 min 20 s"), (7500, "2 h 5 min"), (273600, "3 d 4 h")]
+    ("seconds", "text"),
+    [(-3, "0 s"), (0.4, "under 1 s"), (14.9, "14 s"), (200, "3 min 20 s"), (7500, "2 h 5 min"), (273600, "3 d 4 h")],
 )
 def test_durations_have_two_units(seconds: float, text: str) -> None:
     assert formats.duration(seconds) == text
