@@ -10,11 +10,14 @@ from typing import Any
 
 from celery import Celery
 
+from config import folder_transport
+
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 
 POLL_SECONDS = 0.05
 TICK_SECONDS = 1.0
 
+folder_transport.install()
 app = Celery("framefleet")
 
 
