@@ -6,4 +6,8 @@ from django.core.asgi import get_asgi_application
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 
-application = get_asgi_application()
+_django = get_asgi_application()
+
+from config.bodies import bounded  # noqa: E402  its imports need the applications that are loaded now
+
+application = bounded(_django)

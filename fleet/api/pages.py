@@ -17,7 +17,7 @@ M = TypeVar("M", bound=Model)
 
 def page(request: Request, rows: "QuerySet[M]", show: Callable[[M], dict[str, Any]], key: str = "pk") -> Response:
     """One page of ``rows``, which are ordered by ``key`` upwards; ``?limit=`` and ``?cursor=`` choose it."""
-    limit = _limit(request.query_params.get("limit", ""))
+    limit = limit_of(request, DEFAULT_LIMIT, MAX_LIMIT)
     cursor = request.query_params.get("cursor", "")
     if cursor:
         rows = rows.filter(**{f"{key}__gt": cursor})
@@ -27,9 +27,12 @@ def page(request: Request, rows: "QuerySet[M]", show: Callable[[M], dict[str, An
     return Response({"results": [show(row) for row in found], "next": str(getattr(found[-1], key)) if more else None})
 
 
-def _limit(text: str) -> int:
+def limit_of(request: Request, default: int, most: int) -> int:
+    """``?limit=``, ``default`` without it. Raises BadRequest."""
+    text = request.query_params.get("limit", "")
     if not text:
-        return DEFAULT_LIMIT
-    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= MAX_LIMIT:
-        raise BadRequest(f"limit={text[:20]} is no page size: use 1 to {MAX_LIMIT}.")
+        return default
+    # Not longer than a sensible number: reading thousands of digits is refused by Python itself.
+    if not (text.isascii() and text.isdigit() and len(text) <= 9 and 1 <= int(text) <= most):
+        raise BadRequest(f"limit={text[:20]} is no page size: use 1 to {most}.")
     return int(text)

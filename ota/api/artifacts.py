@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import AsyncIterator, Iterator
-from typing import Any
 
 from asgiref.sync import sync_to_async
 from django.core.handlers.asgi import ASGIRequest
@@ -90,9 +89,9 @@ async def _one_by_one(pieces: Iterator[bytes]) -> AsyncIterator[bytes]:
 
 
 def _body(request: Request) -> Iterator[bytes]:
-    # The framework's stream is None for an empty body.
-    stream: Any = request.stream
-    return iter(()) if stream is None else iter(lambda: stream.read(storage.PIECE), b"")
+    # Django's own request: the framework takes a body without Content-Length (sent in chunks) for an empty one.
+    stream = request._request
+    return iter(lambda: stream.read(storage.PIECE), b"")
 
 
 def _check(sha256: str) -> None:

@@ -10,6 +10,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from fleet.api.errors import BadRequest
+from fleet.api.pages import limit_of
 
 DEFAULT_LIMIT = 50
 MAX_LIMIT = 200
@@ -21,7 +22,7 @@ def newest_first(
     request: Request, rows: "QuerySet[M]", show: Callable[[list[M]], list[dict[str, Any]]], key: str
 ) -> Response:
     """One page of ``rows`` by descending ``key``, which the cursor names; ``?limit=`` and ``?cursor=`` choose it."""
-    limit = limit_of(request)
+    limit = limit_of(request, DEFAULT_LIMIT, MAX_LIMIT)
     if cursor := request.query_params.get("cursor", ""):
         try:
             rows = rows.filter(**{f"{key}__lt": cursor})
@@ -31,13 +32,3 @@ def newest_first(
     last = getattr(found[limit - 1], key) if len(found) > limit else None
     cursor_of_next = last.isoformat() if isinstance(last, dt.datetime) else last
     return Response({"results": show(found[:limit]), "next": None if cursor_of_next is None else str(cursor_of_next)})
-
-
-def limit_of(request: Request) -> int:
-    """``?limit=``. Raises BadRequest."""
-    text = request.query_params.get("limit", "")
-    if not text:
-        return DEFAULT_LIMIT
-    if not text.isascii() or not text.isdigit() or not 1 <= int(text[:9]) <= MAX_LIMIT:
-        raise BadRequest(f"limit={text[:20]} is no page size: use 1 to {MAX_LIMIT}.")
-    return int(text)

@@ -10,9 +10,10 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from fleet.api.errors import BadRequest, Conflict
+from fleet.api.pages import limit_of
 from fleet.models import FrameGroup
 from ota.api.bodies import field, reason
-from ota.api.pages import limit_of
+from ota.api.pages import DEFAULT_LIMIT, MAX_LIMIT
 from ota.domain.rollout import Command
 from ota.models import Release, Rollout
 from ota.selectors import rollout_detail, rollouts
@@ -24,7 +25,7 @@ class RolloutList(APIView):
 
     def get(self, request: Request) -> Response:
         """A page of rollouts, newest first."""
-        limit = limit_of(request)
+        limit = limit_of(request, DEFAULT_LIMIT, MAX_LIMIT)
         cursor = request.query_params.get("cursor", "")
         if cursor and not (cursor.isascii() and cursor.isdigit() and len(cursor) < 19):
             raise BadRequest("This cursor is not one of ours: take it from the page before.")
@@ -102,4 +103,7 @@ def _stages(request: Request) -> list[float]:
     given = field(request, "stages", list)
     if not all(isinstance(share, int | float) and not isinstance(share, bool) for share in given):
         raise BadRequest('"stages" must be a list of shares such as [0.05, 0.25, 1.0].')
-    return [float(share) for share in given]
+    try:
+        return [float(share) for share in given]
+    except OverflowError:
+        raise BadRequest('"stages" holds an endless number: give shares such as [0.05, 0.25, 1.0].') from None

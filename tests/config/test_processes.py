@@ -39,7 +39,10 @@ def web(environment: dict[str, str], tmp_path: Path) -> Iterator[str]:
 
 def test_the_web_server_asks_who_is_there_and_serves_its_own_files(web: str) -> None:
     refused = httpx.get(f"{web}/api/v1/frames/")
-    assert (refused.status_code, refused.json()) == (401, {"detail": "Authentication credentials were not provided."})
+    assert (refused.status_code, refused.json()) == (
+        401,
+        {"detail": "Send an API token: Authorization: Token <token> (manage.py create_api_token makes one)."},
+    )
     page = httpx.get(web, follow_redirects=True)
     assert page.status_code == 200
     assert "login" in page.url.path

@@ -42,7 +42,7 @@ def api() -> Api:
 @pytest.mark.parametrize(
     ("header", "sentence"),
     [
-        ({}, "Authentication credentials were not provided."),
+        ({}, "Send an API token: Authorization: Token <token> (manage.py create_api_token makes one)."),
         ({"authorization": "Token guess"}, "This API token is unknown or has expired: make a new one."),
         ({"authorization": "Token a b"}, "Send one token: Authorization: Token <token>."),
     ],
@@ -122,7 +122,7 @@ def test_groups_are_made_and_listed_with_their_size(api: Api) -> None:
         ({"name": "x", "query": 5}, 400, "Send name and query as text"),
         ({"query": ""}, 400, "Send name and query as text"),
         ([1], 400, "Send an object"),
-        ("{", 400, "JSON parse error"),
+        ("{", 400, "The body is not JSON"),
     ],
 )
 def test_a_wrong_group_is_refused_with_one_sentence(api: Api, data: object, status: int, sentence: str) -> None:
