@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 class Channel(filesystem.Channel):
     """Names that begin with a dot are not messages yet, or not any more."""
 
-    def _put(self, queue: str, payload: dict[str, Any], **_options: Any) -> None:
+    def _put(self, queue: str, payload: dict[str, Any], **_options: Any) -> None:  # type: ignore[override]  # its two parents disagree
         folder = Path(self.data_folder_out)
         name = f"{round(monotonic() * 1000)}_{uuid.uuid4()}.{queue}.msg"
         fresh = folder / f".new-{name}"
