@@ -4,6 +4,8 @@ The broker gets chunks before documents, documents before the head, and a Desire
 needs is there. A token says which revision was sent, so that the broker's answer to an older one never hides a newer.
 """
 
+import logging
+import time
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -15,6 +17,12 @@ from django.utils import timezone
 from ota import storage
 from ota.models import DesiredState, Release, RetainedObject
 from protocol import topics
+
+log = logging.getLogger(__name__)
+
+TELL_AGAIN_S = 60.0
+_told: dict[str, float] = {}
+"""Artifact -> when it was last said that it cannot be read. As many entries as artifacts are damaged."""
 
 # Rows are locked in order, as everybody who locks many of them does, so that nobody waits in a circle.
 _MARK_RETAINED = """
@@ -45,7 +53,8 @@ def pending(limit: int) -> list[Pending]:
     """At most ``limit`` messages to publish (QoS 1, retained), in order.
 
     Half of the room is kept for DesiredStates, so that a large upload does not hold up a rollback. What was returned
-    before and is not marked yet is returned again. Raises OSError when an artifact's bytes cannot be read.
+    before and is not marked yet is returned again. Chunks whose bytes cannot be read wait, and so does what comes after
+    them in order; everything else goes on.
     """
     desired = _due_desired(limit)
     retained = _due_retained(max(limit - len(desired), limit // 2))
@@ -95,14 +104,37 @@ def progress(digests: Iterable[str]) -> dict[str, tuple[int, int]]:
 
 def _due_retained(limit: int) -> list[Pending]:
     due = RetainedObject.objects.filter(published=False).order_by("order", "topic")
-    rows = list(due[:limit])
+    first = due.first()
+    if first is None:
+        return []
     # A class waits until the broker has answered for all of the one before: order of sending alone would not survive
     # a reconnect in between.
-    return [
-        Pending(row.topic, _payload(row), f"retained:{row.revision}:{row.topic}")
-        for row in rows
-        if row.order == rows[0].order
-    ]
+    due = due.filter(order=first.order)
+    found: list[Pending] = []
+    unreadable: set[str] = set()
+    after = ""
+    while len(found) < limit:
+        readable = due.filter(topic__gt=after).exclude(artifact__in=unreadable, payload=None)
+        rows = list(readable[: limit - len(found)])
+        if not rows:
+            break
+        after = rows[-1].topic
+        for row in rows:
+            if row.payload is None and row.artifact_id in unreadable:
+                continue
+            try:
+                found.append(Pending(row.topic, _payload(row), f"retained:{row.revision}:{row.topic}"))
+            except OSError as error:
+                unreadable.add(row.artifact_id or "")
+                _tell(row.artifact_id or "", error)
+    return found
+
+
+def _tell(sha256: str, error: OSError) -> None:
+    """Say it once in a while: the publisher asks several times a second."""
+    if time.monotonic() - _told.get(sha256, float("-inf")) > TELL_AGAIN_S:
+        _told[sha256] = time.monotonic()
+        log.error("Artifact %s cannot be published (%s): push its release again.", sha256[:12], error)
 
 
 def _payload(row: RetainedObject) -> bytes:

@@ -1,6 +1,9 @@
 """Where artifacts' bytes lie: Django's storage ``artifacts``, content-addressed. A folder by default, S3 by setting."""
 
+import hashlib
+import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import IO
 
 from django.core.files import File
@@ -22,13 +25,50 @@ def name_of(sha256: str) -> str:
 
 
 def keep(sha256: str, source: IO[bytes]) -> None:
-    """Store bytes that hash to ``sha256``; harmless when they are there already."""
+    """Store bytes that hash to ``sha256``; harmless when they are there already.
+
+    What lies there under the name is believed only after reading it: a server that was killed while it stored the
+    bytes has left a part of them.
+    """
     name = name_of(sha256)
     if artifacts().exists(name):
-        return
+        if is_whole(sha256):
+            return
+        artifacts().delete(name)
     saved = artifacts().save(name, File(source))
-    if saved != name:  # somebody stored the same bytes between the two lines above
+    _to_disk(saved)
+    if saved != name:  # somebody stored the same bytes between the lines above
         artifacts().delete(saved)
+
+
+def is_whole(sha256: str) -> bool:
+    """Whether the stored bytes are there and hash to their name."""
+    whole = hashlib.sha256()
+    try:
+        for piece in pieces(sha256):
+            whole.update(piece)
+    except OSError:
+        return False
+    return whole.hexdigest() == sha256
+
+
+def discard(sha256: str) -> None:
+    """Forget bytes that are damaged, so that they can be uploaded again."""
+    artifacts().delete(name_of(sha256))
+
+
+def _to_disk(name: str) -> None:
+    """Have a folder's file and its name survive a power cut; other storages promise that themselves."""
+    try:
+        path = Path(artifacts().path(name))
+    except NotImplementedError:
+        return
+    for each in (path, path.parent, path.parent.parent):
+        descriptor = os.open(each, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def exists(sha256: str) -> bool:

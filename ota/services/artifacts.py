@@ -53,8 +53,14 @@ def queue_chunks(artifact: Artifact) -> None:
     """Have the broker retain the artifact's chunks and those of its index. Harmless when they are queued already."""
     if artifact.retained.exists():
         return
-    index = build_index(storage.pieces(artifact.sha256))
+    try:
+        index = build_index(storage.pieces(artifact.sha256))
+    except OSError:
+        raise Refused(
+            Reason.BAD_ARTIFACT, f"The stored bytes of artifact {artifact.sha256[:12]} are gone: upload the file again."
+        ) from None
     if index.sha256 != artifact.sha256:
+        storage.discard(artifact.sha256)
         raise Refused(
             Reason.TAMPERED_CHUNK,
             f"The stored bytes of artifact {artifact.sha256[:12]} were changed: upload the file again.",

@@ -1,5 +1,6 @@
 """A pushed release becomes retained messages, in an order that no frame can trip over."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -173,3 +174,27 @@ def test_a_frame_that_missed_its_desired_state_gets_it_again(release_1_0: Releas
 def test_the_head_names_the_newest_versions(release_1_1: Release) -> None:
     head = next(one for one in publish_all() if one.topic == topics.REPO_HEAD)
     assert decode(head.payload, RepoHead) == RepoHead(root=1, timestamp=3, director_root=1)
+
+
+def test_an_artifact_whose_bytes_are_gone_holds_up_only_what_needs_it(
+    offline: Offline, base: File, release_1_0: Release, frames: Enrol, var: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    publish_all()
+    adapter = file("lora/mandarin-1.1.adapter", bytes(range(256)) * 1000, "lora_delta", base.ref.sha256)
+    release_1_1 = push(offline.release("talking-portrait", "1.1", [adapter], [base.ref]))
+    lost = var / "artifacts" / adapter.ref.sha256[:2] / adapter.ref.sha256
+    lost.rename(lost.with_suffix(".away"))
+    ids = frames(2)
+    director.set_desired(ids[:1], release_1_0)
+    director.set_desired(ids[1:], release_1_1)
+
+    topics_sent = [one.topic for one in publish_all()]
+
+    assert topics.frame_topic(ids[0], "desired") in topics_sent, "a frame of another release waits"
+    assert topics.frame_topic(ids[1], "desired") not in topics_sent
+    assert {kind_of(topic) for topic in topics_sent} == {0, 3}, "documents name chunks that are not there"
+    assert "push its release again" in caplog.text
+    assert publication.pending(7) == []
+
+    lost.with_suffix(".away").rename(lost)
+    assert topics.frame_topic(ids[1], "desired") in [one.topic for one in publish_all()]

@@ -7,6 +7,7 @@ import msgspec
 import pytest
 
 from fleet.models import AuditEntry
+from ota import storage
 from ota.models import Artifact, Release, RetainedObject, TufDocument
 from ota.services import artifacts, releases
 from protocol.chunks import sha256_hex
@@ -258,3 +259,25 @@ def test_stored_bytes_that_rotted_are_noticed_before_they_are_published(
     path.write_bytes(b"X" + base.data[1:])
     error = refused(what, upload=False)
     assert "were changed" in error.detail
+    # What is damaged is forgotten: whoever asks what is missing now sends it, and the push goes through.
+    assert not storage.exists(base.ref.sha256)
+    assert push(what).version == "1.0"
+
+
+def test_bytes_that_are_gone_are_asked_for_again(offline: Offline, base: File, var: Path) -> None:
+    what = offline.release("talking-portrait", "1.0", [base])
+    artifacts.store(base.ref.sha256, [base.data])
+    (var / "artifacts" / base.ref.sha256[:2] / base.ref.sha256).unlink()
+    assert "are gone: upload the file again" in refused(what, upload=False).detail
+    assert push(what).version == "1.0"
+
+
+def test_what_a_killed_upload_left_is_replaced(base: File, var: Path) -> None:
+    """A server that dies while it stores the bytes leaves a part of them under their name, and no row."""
+    path = var / "artifacts" / base.ref.sha256[:2] / base.ref.sha256
+    path.parent.mkdir(parents=True)
+    path.write_bytes(base.data[:1000])
+    _, created = artifacts.store(base.ref.sha256, [base.data])
+    assert created
+    assert path.read_bytes() == base.data
+    assert [each.name for each in path.parent.iterdir()] == [base.ref.sha256]
