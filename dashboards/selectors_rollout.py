@@ -10,7 +10,7 @@ from django.db.models import Count, Exists, Max, OuterRef, Q
 
 from fleet.models import Playback, PowerSample
 from ota.models import Rollout
-from ota.selectors import StageDetail
+from ota.selectors import StageDetail, standing_offers
 
 CLOCKS_AGREE = timedelta(days=1)
 """People whose time lies nearer to the server's than this live by the same clock."""
@@ -124,10 +124,9 @@ def frames_estimating_power(rollout: Rollout) -> int:
 
 
 def returns(rollout: Rollout) -> Returns:
-    """How many frames an abort and a rollback would touch now: those that were offered the release and are still meant
-    to run it."""
-    offered = rollout.deployments.filter(offered_at__isnull=False, frame__desired__release=rollout.release_id)
-    movable = offered.exclude(former_release=rollout.release_id)
+    """How many frames an abort and a rollback would touch now: those that are meant to run the release because of
+    this rollout and had another one before."""
+    movable = standing_offers(rollout).exclude(former_release=rollout.release_id)
     committed = Q(state="committed")
     return Returns(
         **movable.aggregate(

@@ -1,17 +1,22 @@
 """Django's admin for what has no page in the console. Telemetry and the audit trail are for reading alone."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from django.contrib import admin
+from django.core.exceptions import ValidationError
 from django.db.models import Model
+from django.forms import ModelForm
 from django.http import HttpRequest
 
 from fleet import models
+from fleet.services.groups import check_group
+from protocol.errors import Refused
 
 if TYPE_CHECKING:
     Admin = admin.ModelAdmin[Model]
+    GroupForm = ModelForm[models.FrameGroup]
 else:  # generic for the type checker only
-    Admin = admin.ModelAdmin
+    Admin, GroupForm = admin.ModelAdmin, ModelForm
 
 
 class ReadOnly(Admin):
@@ -54,10 +59,24 @@ class FrameAdmin(Admin):
         return False
 
 
+class FrameGroupForm(GroupForm):
+    """A group with a query that can be read."""
+
+    def clean(self) -> dict[str, Any]:
+        """Raises ValidationError with the sentence that the REST API gives too."""
+        found = super().clean() or {}
+        try:
+            check_group(found.get("name", ""), found.get("query", ""))
+        except Refused as refused:
+            raise ValidationError(refused.detail) from None
+        return found
+
+
 @admin.register(models.FrameGroup)
 class FrameGroupAdmin(Admin):
     """Groups."""
 
+    form = FrameGroupForm  # type: ignore[assignment]  # ModelAdmin[Model] above stands for all tables
     list_display = ("name", "query")
     search_fields = ("name",)
 

@@ -17,9 +17,7 @@ class NameTaken(Exception):
 def create_group(name: str, query: str, actor: str) -> FrameGroup:
     """A new group. Raises Refused when name or query cannot be used, NameTaken when the name is in use."""
     name = name.strip()
-    if not 1 <= len(name) <= MAX_NAME or not name.isprintable():
-        raise Refused(Reason.BAD_MESSAGE, f"A group needs a name of 1 to {MAX_NAME} printable characters.")
-    parse_query(query)
+    check_group(name, query)
     try:
         with transaction.atomic():
             group = FrameGroup.objects.create(name=name, query=query)
@@ -27,3 +25,10 @@ def create_group(name: str, query: str, actor: str) -> FrameGroup:
             return group
     except IntegrityError:
         raise NameTaken(f"There is a group {name!r} already: choose another name.") from None
+
+
+def check_group(name: str, query: str) -> None:
+    """Raises Refused with one sentence when name or query cannot be used."""
+    if not 1 <= len(name) <= MAX_NAME or not name.isprintable():
+        raise Refused(Reason.BAD_MESSAGE, f"A group needs a name of 1 to {MAX_NAME} printable characters.")
+    parse_query(query)

@@ -15,7 +15,9 @@ from fleet.models import Frame, FrameGroup
 from fleet.models import ReportedState as Reported
 from ota.domain.assignment import arm, household_number, stage_of
 from ota.domain.deployment import IN_FLIGHT, DeploymentState, Report, plays
+from ota.locks import Lock, hold
 from ota.models import Deployment, DesiredState, Release, Rollout
+from ota.selectors import standing_offers
 from ota.services import director
 
 BATCH = 2_000
@@ -55,8 +57,9 @@ def busy_with(frames: QuerySet[Frame], but: Rollout | None = None) -> QuerySet[D
 def enlist(rollout: Rollout, shares: Sequence[float]) -> None:
     """Bring the rollout's frames up to date with its group: new ones come in, ones that left before any offer go.
 
-    A frame that another rollout has stays with that one.
+    A frame that another rollout has stays with that one; of two that look at the same time one waits.
     """
+    hold(Lock.ROLLOUTS)
     members = frames_in(rollout.group)
     others = Deployment.objects.filter(rollout__state__in=ACTIVE, frame=OuterRef("pk")).exclude(rollout=rollout)
     known = Deployment.objects.filter(rollout=rollout, frame=OuterRef("pk"))
@@ -103,10 +106,7 @@ def take_back(rollout: Rollout, now: dt.datetime, *, committed: bool) -> tuple[i
     Returns (frames set back, updated frames that stay because nobody knows what they had). Frames that were meant to
     run something else since are left alone. Those in flight are pending again: no offer stands.
     """
-    newer = Deployment.objects.filter(frame=OuterRef("frame"), rollout__gt=rollout.pk, offered_at__isnull=False)
-    touched = rollout.deployments.filter(offered_at__isnull=False, frame__desired__release=rollout.release_id).exclude(
-        Exists(newer)
-    )
+    touched = standing_offers(rollout)
     if not committed:
         touched = touched.exclude(state=DeploymentState.COMMITTED)
     wanted: dict[str, Release | None] = {}

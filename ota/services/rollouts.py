@@ -5,9 +5,10 @@ out, all in one transaction. So any number of ticks and commands at once do what
 """
 
 import datetime as dt
+import logging
 from collections.abc import Sequence
 
-from django.db import transaction
+from django.db import InterfaceError, OperationalError, transaction
 from django.db.models import Count
 from django.utils import timezone
 
@@ -20,8 +21,11 @@ from ota.domain.rollout import Action, Command, NotAllowed, RolloutState, StageF
 from ota.locks import Lock, hold
 from ota.models import Release, Rollout, RolloutEvent, RolloutStage
 from ota.services import deployments, offers
+from protocol.errors import Refused
 
 __all__ = ["ENGINE", "NotAllowed", "Stale", "command", "start", "tick", "tick_all"]
+
+log = logging.getLogger(__name__)
 
 ENGINE = "engine"
 """The actor of everything nobody asked for."""
@@ -44,7 +48,7 @@ def start(
     """Begin to take ``release`` to ``group``; ``stages`` are ascending shares (0 to 1). The next tick opens the first.
 
     Raises NotAllowed with one sentence when the group is empty or overlaps a rollout that is under way, or when the
-    stages make no sense.
+    stages make no sense or hold no frame.
     """
     now = now or timezone.now()
     try:
@@ -68,6 +72,10 @@ def start(
         RolloutStage(rollout=rollout, number=number, share=share) for number, share in enumerate(stages, start=1)
     )
     offers.enlist(rollout, stages)
+    if not rollout.deployments.filter(stage__isnull=False).exists():
+        raise NotAllowed(
+            f"No frame of the group {group.name} falls into a stage: it has {frames.count()}, so give larger shares."
+        )
     detail = {"frames": rollout.deployments.count(), "stages": list(stages)}
     _note(rollout, "started", actor, reason, detail, now)
     return rollout
@@ -89,8 +97,11 @@ def command(
         raise Stale(f"Rollout {rollout_id} has moved on since you looked: look again, then repeat the command.")
     deployments.catch_up(rollout, now)
     state = _state(rollout)
-    for action in domain.command(state, wanted, _facts(rollout), reason):
-        state = _perform(rollout, state, action, actor, reason, now)
+    try:
+        for action in domain.command(state, wanted, _facts(rollout), reason):
+            state = _perform(rollout, state, action, actor, reason, now)
+    except Refused as refused:
+        raise NotAllowed(_group_sentence(rollout, refused)) from None
     return rollout
 
 
@@ -112,9 +123,39 @@ def tick(rollout_id: int, now: dt.datetime | None = None) -> bool:
 
 
 def tick_all(now: dt.datetime | None = None) -> int:
-    """Tick every running rollout, each in a transaction of its own. Returns in how many something happened."""
+    """Tick every running rollout, each in a transaction of its own. Returns in how many something happened.
+
+    What is wrong with one holds up no other. Raises what the database raises when it is away.
+    """
     running = Rollout.objects.filter(state=RolloutState.RUNNING).order_by("pk").values_list("pk", flat=True)
-    return sum(tick(pk, now) for pk in list(running))
+    return sum(_tick_alone(pk, now) for pk in list(running))
+
+
+def _tick_alone(rollout_id: int, now: dt.datetime | None) -> bool:
+    try:
+        return tick(rollout_id, now)
+    except Refused as refused:
+        return _pause(rollout_id, refused, now or timezone.now())
+    except (OperationalError, InterfaceError):
+        raise
+    except Exception:
+        log.exception("Rollout %d cannot be ticked; the others go on", rollout_id)
+        return False
+
+
+@transaction.atomic
+def _pause(rollout_id: int, refused: Refused, now: dt.datetime) -> bool:
+    """The group cannot be read any more: pause, so that people see why nothing moves."""
+    rollout = Rollout.objects.select_for_update(of=("self",)).select_related("release", "group").get(pk=rollout_id)
+    if rollout.state != RolloutState.RUNNING:
+        return False
+    _perform(rollout, _state(rollout), domain.Pause(_group_sentence(rollout, refused)), ENGINE, "", now)
+    return True
+
+
+def _group_sentence(rollout: Rollout, refused: Refused) -> str:
+    said = refused.detail.rstrip(".")
+    return f"The query of the group {rollout.group.name} cannot be read ({said}): put it right, then go on."
 
 
 def _state(rollout: Rollout) -> domain.Rollout:
