@@ -66,7 +66,7 @@ def stage_line(stage: dict[str, Any], number: int) -> str:
     done = sum(count for state, count in counts.items() if state in FINISHED)
     share = f"{stage['share'] * 100:g} %"
     if stage["opened_at"] is None:
-        return f"Stage {number}  {share:>6}  {bar(0, 1)}  not open yet, {total} frames"
+        return f"Stage {number}  {share:>6}  {bar(0, 1)}  not open yet, {total} {'frame' if total == 1 else 'frames'}"
     said = ", ".join(f"{count} {state}" for state, count in counts.items() if count) or "no frames"
     mark = "  complete" if stage["completed_at"] is not None else ""
     return f"Stage {number}  {share:>6}  {bar(done, total)}  {done} of {total}: {said}{mark}"
