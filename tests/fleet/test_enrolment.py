@@ -126,7 +126,7 @@ def test_the_commands_enrol_and_write_the_brokers_users(tmp_path: Path) -> None:
     out = StringIO()
     for _ in range(2):
         call_command("enrol_frames", count=2, prefix="wall", locale="zh", out=tmp_path / "frames", stdout=out)
-    assert out.getvalue().splitlines()[1].startswith("0 frames enrolled")
+    assert ": 0; enrolled already: " in out.getvalue().splitlines()[1]
     assert (tmp_path / "frames" / "wall-0002" / "cert.pem").exists()
     call_command("broker_users", out=tmp_path / "users.conf", stdout=out)
     assert _mode(tmp_path / "users.conf") == 0o600

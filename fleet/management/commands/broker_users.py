@@ -28,4 +28,4 @@ class Command(BaseCommand):
             write_private(out, broker_users(ids).encode())
         except OSError as error:
             raise CommandError(f"Cannot write {out}: {error.strerror}.") from None
-        self.stdout.write(f"Wrote {out}: the bridge and {len(ids)} frame{'s'[: len(ids) != 1]}.")
+        self.stdout.write(f"Wrote {out}: users for the bridge and each frame ({len(ids)}).")

@@ -37,5 +37,5 @@ class Command(BaseCommand):
         except OSError as error:
             raise CommandError(f"Cannot write to {options['out']}: {error.strerror}.") from None
         self.stdout.write(
-            f"{len(done.issued)} frame{'s'[: len(done.issued) != 1]} enrolled in {options['out']}, {len(done.kept)} were enrolled already."
+            f"Frames enrolled in {options['out']}: {len(done.issued)}; enrolled already: {len(done.kept)}."
         )
