@@ -33,6 +33,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except CommandFailed as failure:
         print(failure, file=sys.stderr)
         return 1
+    except UnicodeEncodeError:
+        print("An argument holds bytes that are no text: write it in UTF-8.", file=sys.stderr)
+        return 1
     except BrokenPipeError:
         # The reader (say, `head`) has seen enough; keep Python from complaining at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -20,7 +20,7 @@ _TIMEOUT = httpx.Timeout(30.0, write=120.0)
 
 
 class NotReachable(CommandFailed):
-    """The server did not answer; waiting commands bear this for a while."""
+    """The server did not answer, or not now; waiting commands bear this for a while."""
 
 
 class NotFound(CommandFailed):
@@ -37,6 +37,8 @@ class Client:
     def __init__(self, server: str, token: str) -> None:
         if not server.startswith(("http://", "https://")):
             raise CommandFailed(f"{server!r} is no server address: write it as http://host:port.")
+        if not (token.isascii() and token.isprintable() and " " not in token):
+            raise CommandFailed("This is no API token: give it as `manage.py create_api_token` has printed it.")
         self.server = server.rstrip("/")
         self._http = httpx.Client(
             base_url=f"{self.server}/api/v1/",
@@ -145,7 +147,12 @@ def _failure(status: int, data: bytes, path: str) -> CommandFailed:
         detail = f"The server answered {path} with status {status}."
     if status in (401, 403):
         return CommandFailed(f"The server does not accept this token: {detail}")
-    kinds: dict[int, type[CommandFailed]] = {404: NotFound, 409: Conflict}
+    # 503: the server is there and its database is not; 502 and 504 say the same of a proxy's server.
+    kinds: dict[int, type[CommandFailed]] = {
+        404: NotFound,
+        409: Conflict,
+        **dict.fromkeys((502, 503, 504), NotReachable),
+    }
     return kinds.get(status, CommandFailed)(detail)
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from tuf.api.metadata import Metadata, Root
+from tuf.api.metadata import Metadata, Root, Targets
 
 from framectl import documents as tuf
 from framectl.errors import CommandFailed
@@ -31,7 +31,7 @@ def newest(folder: OfflineFolder, offered: dict[str, Any], *, discard_unpushed: 
         ours = folder.documents[role]
         if theirs.signed == ours.signed:
             continue
-        if theirs.signed.version <= ours.signed.version:
+        if theirs.signed.version <= ours.signed.version or _lacks_targets(theirs, ours):
             unpushed.append(f"{role} {ours.signed.version}")
         changed[role] = theirs
     if unpushed and not discard_unpushed:
@@ -60,6 +60,14 @@ def release_manifests(
             raise CommandFailed(f"The server's copy of {target.path} does not have the signed hash.")
         found[path] = data
     return found
+
+
+def _lacks_targets(theirs: Metadata[Any], ours: Metadata[Any]) -> bool:
+    """Whether we signed files that the server's document does not hold: a higher version alone does not say that it
+    came from ours, because two copies of a folder count on their own."""
+    if not isinstance(ours.signed, Targets):
+        return False
+    return any(theirs.signed.targets.get(path) != target for path, target in ours.signed.targets.items())
 
 
 def _check_root_step(role: str, ours: Metadata[Root], theirs: Metadata[Root]) -> None:

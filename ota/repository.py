@@ -103,11 +103,13 @@ def accept_delegated(given: Mapping[str, object]) -> dict[str, Document]:
             raise refuse(f"A release brings documents of {', '.join(DELEGATIONS)} only, not of {role}.")
         document = documents.parse(role, content, Targets)
         before = current[role]
-        if document.version != before.version + 1:
-            raise refuse(
-                f"The {role} document has version {document.version}, but {before.version + 1} comes next: run "
-                "framectl repository pull and sign again."
+        if document.version != (comes := before.version + 1):
+            do = (
+                "run framectl repository pull and sign again"
+                if document.version < comes
+                else "push the packages that were signed before this one first, in their order"
             )
+            raise refuse(f"The {role} document has version {document.version}, but {comes} comes next: {do}.")
         documents.check_signed(targets.metadata.signed, document)
         documents.check_life(document, timezone.now())
         documents.check_no_delegations(document)

@@ -1,6 +1,7 @@
 """``framectl`` against the real web server and database. Publishing and frames are played by a thread."""
 
 import json
+import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -140,7 +141,9 @@ def test_pushing_again_goes_on_where_it_stopped(desk: Desk, capsys: pytest.Captu
 def test_packages_are_pushed_in_the_order_they_were_signed(pushed: Desk, capsys: pytest.CaptureFixture[str]) -> None:
     pushed.sign_adapter("1.1")
     pushed.sign_adapter("1.2", adapter(BASE, b"\x02"))
-    assert "version" in sentence(capsys, "release", "push", str(pushed.package("1.2")))
+    assert "push the packages that were signed before" in sentence(
+        capsys, "release", "push", str(pushed.package("1.2"))
+    )
     with bridge():
         assert main(["release", "push", str(pushed.package("1.1"))]) == 0
         assert main(["release", "push", str(pushed.package("1.2"))]) == 0
@@ -160,8 +163,6 @@ def test_a_repository_begins_once_and_only_with_the_servers_own_online_keys(
 def test_a_copy_of_the_folder_catches_up_and_signs_on(
     pushed: Desk, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    import shutil
-
     copy = Desk(tmp_path, tmp_path / "copy")
     shutil.copytree(pushed.offline, copy.offline)
     pushed.sign_adapter("1.1")
@@ -186,6 +187,58 @@ def test_what_was_signed_and_not_pushed_is_dropped_only_when_asked(
     assert main([*pull, "--discard-unpushed"]) == 0
     pushed.package("1.1").unlink()
     assert pushed.sign_adapter("1.1") == 0
+
+
+def test_what_was_signed_here_is_not_dropped_because_others_signed_more(
+    pushed: Desk, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Two copies of a folder: the other one is two releases ahead of what this one never pushed."""
+    copy = Desk(tmp_path / "desk-b", tmp_path / "copy")
+    copy.path.mkdir()
+    shutil.copytree(pushed.offline, copy.offline)
+    assert copy.sign_adapter("1.5", adapter(BASE, b"\x05")) == 0
+    with bridge():
+        for version, fill in (("1.1", b"\x01"), ("1.2", b"\x02")):
+            assert pushed.sign_adapter(version, adapter(BASE, fill)) == 0
+            assert main(["release", "push", str(pushed.package(version))]) == 0
+    assert "run framectl repository pull" in sentence(capsys, "release", "push", str(copy.package("1.5")))
+    pull = ["repository", "pull", "--offline", str(copy.offline)]
+    assert "lora 2, release 3" in sentence(capsys, *pull)
+    assert main([*pull, "--discard-unpushed"]) == 0
+    copy.package("1.5").unlink()
+    assert copy.sign_adapter("1.5", adapter(BASE, b"\x05")) == 0
+    with bridge():
+        assert main(["release", "push", str(copy.package("1.5"))]) == 0
+
+
+@pytest.mark.parametrize("token", ["中文", "a\nb", "a b", "\udcff", "\x7f"])
+def test_an_odd_token_is_refused_before_anything_is_sent(token: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "This is no API token" in sentence(capsys, "frames", "--token", token)
+
+
+def test_bytes_that_are_no_text_are_refused(pushed: Desk, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "write it in UTF-8" in sentence(capsys, "groups", "create", "every\udcffone", "--query", "")
+
+
+def test_waiting_bears_a_database_that_is_away(
+    pushed: Desk, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from django.db import OperationalError
+
+    from ota.api import releases
+
+    show, calls = releases.ReleaseDetail.get, 0
+
+    def flaky(*arguments: Any, **named: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == 2:
+            raise OperationalError("the connection is lost")
+        return show(*arguments, **named)
+
+    monkeypatch.setattr(releases.ReleaseDetail, "get", flaky)
+    assert main(["release", "push", str(pushed.package("1.0"))]) == 0
+    assert calls == 3
 
 
 def test_documents_of_another_repository_replace_nothing(

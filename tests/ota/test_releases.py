@@ -1,5 +1,6 @@
 """Pushing a release: all of it or nothing, and one sentence for whatever is wrong."""
 
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -80,10 +81,15 @@ def test_a_wrong_signature_names_the_role(offline: Offline, base: File) -> None:
 
 
 def test_a_version_that_is_not_the_next_is_refused(offline: Offline, base: File) -> None:
-    offline.release("talking-portrait", "0.9", [base])  # signed and never pushed
+    first = offline.release("talking-portrait", "0.9", [base])  # signed and not pushed
+    elsewhere = deepcopy(offline)
     second = offline.release("talking-portrait", "1.0", [], [base.ref])
     error = refused(second)
-    assert "has version 3, but 2 comes next" in error.detail
+    assert "has version 3, but 2 comes next: push the packages that were signed before" in error.detail
+    push(first)
+    push(second)
+    error = refused(elsewhere.release("talking-portrait", "1.1", [], [base.ref]))
+    assert "has version 3, but 4 comes next: run framectl repository pull" in error.detail
 
 
 def test_bytes_that_were_not_uploaded_are_named(offline: Offline, base: File) -> None:
