@@ -18,9 +18,9 @@ from standalone.supervisor import Supervisor, supervise
 
 def up(var: Path) -> int:
     """The backend alone, with its state kept below ``var``, until Ctrl-C."""
-    stack = Stack.below(var)
 
     async def story(supervisor: Supervisor) -> int:
+        stack = Stack.below(var)  # the supervisor holds the folder's lock: nobody else makes its secrets now
         await stack.start_database(supervisor)
         await stack.start_services(supervisor)
         print(f"Console: {stack.url}/  (user {USER}, password {stack.password})")

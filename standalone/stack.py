@@ -4,24 +4,29 @@ PostgreSQL, migrations and certificates, broker, web server, bridge, Celery with
 on free ports, and keeps its state below one folder. Frames are added by whoever wants some.
 """
 
+import asyncio
 import json
 import os
 import secrets
 import sys
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from standalone.broker import Broker
 from standalone.postgres import Postgres
-from standalone.processes import HOST, free_port
+from standalone.processes import HOST, ServiceError, free_port, port_answers, wait_until
 from standalone.service import Service
 from standalone.supervisor import Supervisor
 
 ROOT = Path(__file__).resolve().parent.parent
 PYTHON = sys.executable
 USER = "ops"
+KEPT = "secrets.json"
+PORT_PATIENCE_S = 15.0
 TOKEN_NAME = "standalone"  # noqa: S105  the name of a token
 
 
@@ -43,7 +48,7 @@ class Stack:
         frames find their broker again."""
         var = var.resolve()
         var.mkdir(parents=True, exist_ok=True)
-        kept = _kept(var / "secrets.json")
+        kept = _kept(var / KEPT)
         return cls(
             var=var,
             postgres=Postgres(var / "postgres", kept["postgres_port"], log=var / "log" / "postgres.log"),
@@ -93,18 +98,23 @@ class Stack:
 
     async def start_database(self, supervisor: Supervisor) -> None:
         """PostgreSQL, the tables, the certificates, the online keys and the user ``ops``."""
+        await self._ports_are_free()
         await supervisor.start(self.postgres.service())
         await self.manage(supervisor, "migrate", "--verbosity", "0")
         await self.manage(supervisor, "fleet_ca")
         await self.manage(supervisor, "online_keys")
-        await self._ensure_operator(supervisor)
+        await self.manage(supervisor, "ensure_operator", "--username", USER)
 
-    async def _ensure_operator(self, supervisor: Supervisor) -> None:
-        made = self.var / "operator-made"
-        if not made.exists():
-            who = ("--noinput", "--username", USER, "--email", f"{USER}@localhost")
-            await self.manage(supervisor, "createsuperuser", *who)
-            made.touch()
+    async def _ports_are_free(self) -> None:
+        """Raises ServiceError when another program listens where one of our services will. What a killed supervisor
+        left goes on for some seconds."""
+        ports = {"postgres": self.postgres.port, "broker": self.broker.port, "web": self.web_port}
+        for name, port in ports.items():
+            if not await asyncio.to_thread(wait_until, partial(_is_free, port), PORT_PATIENCE_S):
+                raise ServiceError(
+                    f"Port {port}, which the {name} of {self.var} has, is used by another program: stop that one, or "
+                    f'take "{name}_port" out of {self.var / KEPT} to get a new port.'
+                )
 
     async def start_services(self, supervisor: Supervisor) -> None:
         """Broker, web server, bridge, Celery. The frames that are enrolled by now may connect."""
@@ -141,18 +151,30 @@ class Stack:
         return (await self.manage(supervisor, "create_api_token", "--user", USER, "--name", TOKEN_NAME)).strip()
 
 
+def _is_free(port: int) -> bool:
+    return not port_answers(port)
+
+
 def _kept(path: Path) -> dict[str, Any]:
-    """Django's secret, the console's password and the ports, made at the first start."""
-    try:
-        return dict(json.loads(path.read_text()))
-    except FileNotFoundError:
-        pass
-    made = {
+    """Django's secret, the console's password and the ports; what is missing is made now. Raises ServiceError."""
+    made: dict[str, Any] = {
         "secret_key": secrets.token_urlsafe(48),
         "password": secrets.token_urlsafe(9),
         **{f"{service}_port": free_port() for service in ("web", "broker", "postgres")},
     }
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        json.dump(made, file)
-    return made
+    try:
+        found = dict(json.loads(path.read_text()))
+    except FileNotFoundError:
+        found = {}
+    except (ValueError, TypeError):
+        raise ServiceError(
+            f"{path} is damaged: restore it from a backup, or remove it for a new secret, password and ports."
+        ) from None
+    if made.keys() - found.keys():
+        found = made | found
+        # Written aside and renamed: a start that is interrupted here leaves no half file.
+        handle, aside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")  # mode 0600
+        with os.fdopen(handle, "w") as file:
+            json.dump(found, file)
+        os.replace(aside, path)
+    return found
