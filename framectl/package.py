@@ -173,9 +173,15 @@ def _checked_members(path: Path, archive: zipfile.ZipFile) -> dict[str, zipfile.
     members: dict[str, zipfile.ZipInfo] = {}
     for info in infos:
         if not _is_member(info.filename) or info.filename in members or info.flag_bits & 0x1:
-            raise CommandFailed(f"The package has an unexpected member {info.filename[:80]!r}.")
+            raise CommandFailed(
+                f"The package has an unexpected member {info.filename[:80]!r}: it was not written by "
+                "`framectl release sign`."
+            )
         if info.compress_type != zipfile.ZIP_STORED or info.file_size > MAX_OBJECT:
-            raise CommandFailed(f"The package's member {info.filename} is compressed or too large.")
+            raise CommandFailed(
+                f"The package's member {info.filename} is compressed or too large: push the package as "
+                "`framectl release sign` wrote it."
+            )
         members[info.filename] = info
     return members
 

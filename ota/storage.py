@@ -71,9 +71,10 @@ def _to_disk(name: str) -> None:
             os.close(descriptor)
 
 
-def exists(sha256: str) -> bool:
-    """Whether the bytes are there."""
-    return artifacts().exists(name_of(sha256))
+def has(sha256: str, length: int) -> bool:
+    """Whether a file of this length is there; ``is_whole`` reads it too."""
+    name = name_of(sha256)
+    return artifacts().exists(name) and artifacts().size(name) == length
 
 
 def read_range(sha256: str, offset: int, length: int) -> bytes:

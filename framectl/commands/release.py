@@ -75,12 +75,14 @@ def _push(arguments: Namespace) -> None:
         package.verify_artifacts()
         manifest = package.manifest
         address = f"releases/{manifest.name}/{manifest.version}/"
-        if not _already_there(client, address, package):
-            for number, sha256 in enumerate(package.artifacts, start=1):
-                sent = upload(client, package, sha256)
-                live.show(
-                    [f"{'Uploaded' if sent else 'Already there:'} {sha256[:12]} ({number} of {len(package.artifacts)})"]
-                )
+        is_there = _already_there(client, address, package)
+        # Also when the release is there: a server that has lost a file gets it back.
+        for number, sha256 in enumerate(package.artifacts, start=1):
+            sent = upload(client, package, sha256)
+            live.show(
+                [f"{'Uploaded' if sent else 'Already there:'} {sha256[:12]} ({number} of {len(package.artifacts)})"]
+            )
+        if not is_there:
             client.post(
                 "releases/",
                 {"manifest": base64.b64encode(package.manifest_bytes).decode(), "documents": package.documents},

@@ -38,7 +38,7 @@ class ArtifactBytes(APIView):
         """The bytes, or a part of them."""
         _check(sha256)
         artifact = Artifact.objects.filter(pk=sha256).first()
-        if artifact is None or not storage.exists(sha256):
+        if artifact is None or not storage.has(sha256, artifact.length):
             raise NotFound(f"There is no artifact {sha256[:12]}: upload it first.")
         part = byte_range(request.headers.get("Range", ""), artifact.length)
         if part is None:

@@ -21,7 +21,7 @@ def store(sha256: str, pieces: Iterable[bytes]) -> tuple[Artifact, bool]:
     Raises Refused(BAD_ARTIFACT) when they do not hash to the name, are none or too many; nothing is kept then.
     """
     known = Artifact.objects.filter(pk=sha256).first()
-    if known is not None and storage.exists(sha256):
+    if known is not None and storage.has(sha256, known.length):
         return known, False
     with tempfile.TemporaryFile() as file:
         length, whole = 0, hashlib.sha256()

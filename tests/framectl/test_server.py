@@ -13,6 +13,7 @@ import pytest
 
 from framectl.__main__ import main
 from framectl.offline import OfflineFolder
+from protocol.chunks import sha256_hex
 from tests.framectl.conftest import BASE, Desk, adapter
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -136,6 +137,22 @@ def test_pushing_again_goes_on_where_it_stopped(desk: Desk, capsys: pytest.Captu
     with bridge():
         assert main(["release", "push", package]) == 0
     assert main(["release", "push", package, "--timeout", "0"]) == 0
+
+
+@pytest.mark.parametrize("left", [None, 1000])
+def test_pushing_again_brings_back_what_the_server_has_lost(
+    pushed: Desk, settings: Any, left: int | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    artifacts = Path(settings.STORAGES["artifacts"]["OPTIONS"]["location"])
+    sha256 = sha256_hex(BASE)
+    stored = artifacts / sha256[:2] / sha256
+    if left is None:
+        stored.unlink()
+    else:
+        with stored.open("r+b") as file:
+            file.truncate(left)
+    assert main(["release", "push", str(pushed.package("1.0"))]) == 0
+    assert stored.read_bytes() == BASE
 
 
 def test_packages_are_pushed_in_the_order_they_were_signed(pushed: Desk, capsys: pytest.CaptureFixture[str]) -> None:

@@ -266,7 +266,7 @@ def test_stored_bytes_that_rotted_are_noticed_before_they_are_published(
     error = refused(what, upload=False)
     assert "were changed" in error.detail
     # What is damaged is forgotten: whoever asks what is missing now sends it, and the push goes through.
-    assert not storage.exists(base.ref.sha256)
+    assert not storage.has(base.ref.sha256, base.ref.length)
     assert push(what).version == "1.0"
 
 
