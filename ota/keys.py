@@ -5,6 +5,7 @@ frames and choose among authentic releases, but cannot make a frame run anything
 """
 
 import os
+import tempfile
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -51,15 +52,19 @@ def make_missing() -> list[str]:
         pem = Ed25519PrivateKey.generate().private_bytes(
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
         )
+        handle, aside = tempfile.mkstemp(dir=folder(), prefix=f".{role}-")  # mode 0600
         try:
-            # Exclusive: of two commands at once one makes the key, and it is complete and private from the start.
-            file = os.open(folder() / f"{role}.pem", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(handle, "wb") as out:
+                out.write(pem)
+                out.flush()
+                os.fsync(out.fileno())
+            # A link is exclusive: of two commands at once one makes the key. It appears whole, so a command that is
+            # killed anywhere leaves no half key behind.
+            os.link(aside, folder() / f"{role}.pem")
         except FileExistsError:
             continue
-        with os.fdopen(file, "wb") as out:
-            out.write(pem)
-            out.flush()
-            os.fsync(out.fileno())
+        finally:
+            os.unlink(aside)
         made.append(role)
     return made
 

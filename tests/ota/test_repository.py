@@ -176,6 +176,23 @@ def test_online_keys_are_made_once_and_only_for_the_owner(var: Path) -> None:
         assert keys.public_keys()[role]["keyid"] == before[role]
 
 
+def test_a_key_appears_whole_or_not_at_all(settings: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The command is ended while it writes; the next one makes what is missing."""
+    settings.FRAMEFLEET_VAR = tmp_path / "elsewhere"
+
+    def ended(_descriptor: int) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("os.fsync", ended)
+    with pytest.raises(KeyboardInterrupt):
+        keys.make_missing()
+    assert not list(keys.folder().iterdir())
+    monkeypatch.undo()
+    settings.FRAMEFLEET_VAR = tmp_path / "elsewhere"
+    assert keys.make_missing() == list(keys.ROLES)
+    assert keys.online_key("director").public.keyid
+
+
 def test_a_missing_online_key_is_said_in_one_sentence(settings: Any, tmp_path: Path) -> None:
     settings.FRAMEFLEET_VAR = tmp_path / "elsewhere"
     with pytest.raises(ImproperlyConfigured, match=r"run manage\.py online_keys"):
