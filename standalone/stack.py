@@ -10,8 +10,7 @@ import os
 import secrets
 import sys
 import tempfile
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -40,10 +39,9 @@ class Stack:
     web_port: int
     secret_key: str
     password: str
-    extra_env: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
-    def below(cls, var: Path, extra_env: Mapping[str, str] | None = None) -> "Stack":
+    def below(cls, var: Path) -> "Stack":
         """The stack whose state is below ``var``; secrets and ports are made at the first start and kept, so that
         frames find their broker again."""
         var = var.resolve()
@@ -56,7 +54,6 @@ class Stack:
             web_port=kept["web_port"],
             secret_key=kept["secret_key"],
             password=kept["password"],
-            extra_env=dict(extra_env or {}),
         )
 
     @property
@@ -88,7 +85,6 @@ class Stack:
             "DJANGO_SUPERUSER_PASSWORD": self.password,
             "PYTHONUNBUFFERED": "1",
             "PYTHONPATH": str(ROOT),
-            **self.extra_env,
         }
 
     async def manage(self, supervisor: Supervisor, command: str, *arguments: str, timeout: float = 120) -> str:

@@ -1,6 +1,5 @@
 """What a frame refuses: each with one clear sentence that the console shows, while it keeps playing what it had."""
 
-import asyncio
 import json
 import shutil
 import ssl
@@ -28,19 +27,14 @@ from protocol.chunks import build_index
 from protocol.codec import encode
 from protocol.envelope import DESIRED_STATE_TYPE, Envelope, Signature, signed_bytes
 from protocol.messages import DesiredState
-from standalone.ctl import Framectl
 from standalone.demo import ADAPTER, NAME, PHOTO, VOICE
 from standalone.processes import ServiceError
-from tests.end_to_end.world import AGENT, Facts
+from tests.end_to_end.world import AGENT, Facts, framectl
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
 
 # --- talking to the world ---------------------------------------------------------------------------------------------
-
-
-def framectl(world: Facts, *arguments: str) -> Any:
-    return asyncio.run(Framectl(world.server, world.token)(*arguments, quiet=True))
 
 
 def frame(world: Facts, frame_id: str = AGENT) -> dict[str, Any]:

@@ -1,27 +1,20 @@
 """A frame enrolled while everything runs: the broker lets it in at once, and it installs what a rollout brings."""
 
-import asyncio
 import json
 import shutil
 import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from standalone.ctl import Framectl
 from standalone.demo import NAME
 from standalone.frames import copy_anchors
 from standalone.stack import ROOT
-from tests.end_to_end.world import Facts
+from tests.end_to_end.world import Facts, framectl
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
-
-
-def framectl(world: Facts, *arguments: str) -> Any:
-    return asyncio.run(Framectl(world.server, world.token)(*arguments, quiet=True))
 
 
 def manage(world: Facts, *arguments: str) -> subprocess.CompletedProcess[str]:

@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import psycopg
@@ -49,6 +50,11 @@ class Facts(msgspec.Struct, frozen=True):
     @property
     def folder(self) -> Path:
         return Path(self.var)
+
+
+def framectl(world: Facts, *arguments: str) -> Any:
+    """What ``framectl ARGUMENTS --json`` prints, asked of a running world."""
+    return asyncio.run(Framectl(world.server, world.token)(*arguments, quiet=True))
 
 
 async def until(check: Callable[[], object], seconds: float, what: str, interval: float = 0.2) -> None:
