@@ -27,6 +27,8 @@ from device_agent.bundle_manifest import (
     FloatArray,
     GoldenClipSpec,
     Manifest,
+    RuntimeName,
+    StageName,
     check_manifest,
     fail,
 )
@@ -143,8 +145,8 @@ class Bundle:
         for name in self._members:
             self.read(name)
 
-    def graph(self, stage: str, runtime: str) -> bytes:
-        """The graph of a stage for a runtime ("onnx"). Raises BundleError where the bundle carries none."""
+    def graph(self, stage: StageName, runtime: RuntimeName) -> bytes:
+        """The graph of a stage for a runtime. Raises BundleError where the bundle carries none."""
         name = self.manifest.stage(stage).graphs.get(runtime)
         if name is None:
             fail(f"This bundle carries no {runtime} graph for the stage {stage}.")
@@ -157,6 +159,10 @@ class Bundle:
     def face_mesh(self) -> bytes:
         """The TFLite weights that place the 468 landmarks."""
         return self.read(self.manifest.face.mesh)
+
+    def portrait(self) -> bytes:
+        """The photo that speaks in a trial, a JPEG or PNG."""
+        return self.read(self.manifest.golden.portrait)
 
     def golden_clips(self) -> Iterator[GoldenClip]:
         """The golden clips, one at a time, in the manifest's order."""

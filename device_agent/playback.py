@@ -25,9 +25,9 @@ from device_agent.pipeline.framing import HEIGHT, WIDTH
 from device_agent.pipeline.motion import MotionStream
 from device_agent.pipeline.photo import PhotoError, read_photo
 from device_agent.pipeline.render import PortraitRenderer
+from device_agent.pipeline.stages import StageGraph
 from device_agent.pipeline.voice import VoiceError, read_voice
 from device_agent.runtime.base import RuntimeFailure
-from device_agent.runtime.ort import OrtRuntime
 from device_agent.video import VideoError, VideoWriter, load_av
 
 # What a caller shows to people as it stands: each message is one sentence that says what to do.
@@ -65,15 +65,15 @@ def render_playback(
     voice = read_voice(voice_path)
     photo = read_photo(photo_path)
     with Bundle.open(bundle) as opened:
-        runtime = OrtRuntime()
-        runtime.load(opened)
+        graph = StageGraph(opened)
         if adapter is not None:
             source = adapter if isinstance(adapter, bytes) else Path(adapter)
-            runtime.set_adapter(adapters.load(source, opened.sha256, opened.manifest.adapter))
+            graph.set_adapter(adapters.load(source, opened.sha256, opened.manifest.adapter))
         landmarks = _face_finder(opened).landmarks(photo)
+        graph.load()
     renderer = PortraitRenderer(photo, landmarks)
     del photo
-    stream = MotionStream(runtime)
+    stream = MotionStream(graph)
     motions: Iterator[npt.NDArray[np.float32]] = chain(stream.push(voice.samples), stream.finish())
     first_frame = started
     with VideoWriter(out_path, WIDTH, HEIGHT, voice.sound, voice.rate) as writer:

@@ -1,6 +1,5 @@
 """The trial of a release: the bundle's golden clips on this frame's own runtime, before anybody sees it."""
 
-from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
@@ -9,7 +8,7 @@ from device_agent.bundle import Bundle, BundleError
 from device_agent.golden import GoldenResult, evaluate
 from device_agent.installer.slots import Slot
 from device_agent.ports import TrialReport
-from device_agent.runtime import MotionRuntime, OrtRuntime, RuntimeFailure
+from device_agent.runtime import OrtRuntime, RuntimeFactory, RuntimeFailure
 from device_agent.store import FileStore
 from device_agent.telemetry import sentence
 from protocol.errors import Reason, Refused
@@ -18,7 +17,7 @@ from protocol.messages import Failure, LipError
 Source = Path | bytes
 
 
-def run_trial(bundle: Source, adapter: Source | None, runtime: MotionRuntime | None = None) -> TrialReport:
+def run_trial(bundle: Source, adapter: Source | None, runtimes: RuntimeFactory = OrtRuntime) -> TrialReport:
     """Measure the golden clips with this bundle and adapter (about a second on one core).
 
     Limits that were missed are the report's ``failure``. Raises Refused: WRONG_BASE_MODEL, BAD_ARTIFACT.
@@ -26,7 +25,7 @@ def run_trial(bundle: Source, adapter: Source | None, runtime: MotionRuntime | N
     try:
         with Bundle.open(bundle) as opened:
             delta = None if adapter is None else load(adapter, opened.sha256, opened.manifest.adapter)
-            result = evaluate(opened, runtime if runtime is not None else OrtRuntime(), delta)
+            result = evaluate(opened, delta, runtimes)
     except WrongBaseModel as error:
         raise Refused(Reason.WRONG_BASE_MODEL, str(error)) from error
     except (AdapterError, BundleError, RuntimeFailure) as error:
@@ -58,11 +57,11 @@ class StoreTrial:
         self,
         store: FileStore,
         quiet: AbstractContextManager[object] | None = None,
-        runtime: Callable[[], MotionRuntime] = OrtRuntime,
+        runtimes: RuntimeFactory = OrtRuntime,
     ) -> None:
         self._store = store
         self._quiet = quiet if quiet is not None else nullcontext()
-        self._runtime = runtime
+        self._runtimes = runtimes
 
     def measure(self, slot: Slot) -> TrialReport:
         adapter = slot.adapter
@@ -70,5 +69,5 @@ class StoreTrial:
             return run_trial(
                 self._store.path(slot.bundle.sha256),
                 None if adapter is None else self._store.path(adapter.sha256),
-                self._runtime(),
+                self._runtimes,
             )

@@ -116,6 +116,8 @@ class ReportedState(Message, frozen=True, kw_only=True):
     failure: Failure | None = None
     lip_errors: Annotated[list[LipError], Meta(max_length=32)] = []
     """What the last trial measured."""
+    figures: Annotated[dict[str, float], Meta(max_length=32)] = {}
+    """The rest of what it measured, by name with unit (``step_p99_ms``, ``memory_mb``), and how far it has come."""
 
 
 class Event(Struct, frozen=True, kw_only=True, tag_field="type"):

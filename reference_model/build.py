@@ -12,7 +12,7 @@ from device_agent.bundle import Bundle
 from device_agent.bundle_manifest import FloatArray
 from device_agent.golden import evaluate
 from device_agent.pipeline.motion import motion_for
-from device_agent.runtime import OrtRuntime
+from device_agent.pipeline.stages import StageGraph
 from reference_model import sources
 from reference_model.baselines import ridge_error
 from reference_model.corpus import Clip, Corpus, held_out_corpus, say, training_corpus
@@ -87,6 +87,7 @@ def build(out: Path, assets: Path, settings: Settings) -> None:
         face_licence=sources.FACE_LICENCE,
         mean_pose=mean_pose,
         golden=golden,
+        portrait=portrait,
         limits_mm=LIMITS_MM,
     )
     bundle = Bundle.open(content)
@@ -142,22 +143,22 @@ def _measure(
     bundle: Bundle, packed: bytes, net: MotionNet, corpora: _Corpora, voices: dict[str, Clip]
 ) -> dict[str, object]:
     adapter = adapters.load(packed, bundle.sha256, ADAPTER_SIGNATURE)
-    runtime = OrtRuntime()
-    before = evaluate(bundle, runtime)
-    after = evaluate(bundle, runtime, adapter)
+    graph = StageGraph(bundle)
+    before = evaluate(bundle)
+    after = evaluate(bundle, adapter)
     held_out = {"base": corpora.base_held_out, "mandarin": corpora.mandarin_held_out}
     demo = Corpus((voices["voice-zh.wav"],))
     mean_pose = np.array(bundle.manifest.motion.mean_pose, dtype=np.float32)
     table: dict[str, dict[str, float]] = {}
     for name, corpus in {**held_out, **corpora.unseen, "demo_voice_zh": demo}.items():
-        runtime.set_adapter(None)
-        base_error = _error(runtime, corpus)
-        runtime.set_adapter(adapter)
+        graph.set_adapter(None)
+        base_error = _error(graph, corpus)
+        graph.set_adapter(adapter)
         table[name] = {
             "mean_pose": _rounded(np.concatenate([np.abs(clip.targets - mean_pose) for clip in corpus.clips])),
             "ridge": round(ridge_error(corpora.base, corpus), 4),
             "base_model": base_error,
-            "with_mandarin_adapter": _error(runtime, corpus),
+            "with_mandarin_adapter": _error(graph, corpus),
         }
     return {
         "name": NAME,
@@ -178,26 +179,26 @@ def _measure(
             }
             for label, measured in (("base_model", before), ("with_mandarin_adapter", after))
         },
-        "graph_against_torch_mm": _parity(runtime, net, adapter, corpora.mandarin_held_out.clips[0]),
+        "graph_against_torch_mm": _parity(graph, net, adapter, corpora.mandarin_held_out.clips[0]),
     }
 
 
-def _error(runtime: OrtRuntime, corpus: Corpus) -> float:
-    return _rounded(np.concatenate([np.abs(motion_for(runtime, clip.samples) - clip.targets) for clip in corpus.clips]))
+def _error(graph: StageGraph, corpus: Corpus) -> float:
+    return _rounded(np.concatenate([np.abs(motion_for(graph, clip.samples) - clip.targets) for clip in corpus.clips]))
 
 
 def _rounded(errors: FloatArray) -> float:
     return round(float(errors.mean(dtype=np.float64)), 4)
 
 
-def _parity(runtime: OrtRuntime, net: MotionNet, adapter: adapters.Adapter, clip: Clip) -> dict[str, float]:
+def _parity(graph: StageGraph, net: MotionNet, adapter: adapters.Adapter, clip: Clip) -> dict[str, float]:
     """The largest difference between the exported steps and the trained sequence model, in mm."""
     zeros = np.zeros(A_SHAPE, np.float32), np.zeros(B_SHAPE, np.float32)
     factors = np.array(adapter.tensors["A_all"]), np.array(adapter.tensors["B_all"])
     differences: dict[str, float] = {}
     for label, used, (a_all, b_all) in (("base_model", None, zeros), ("with_mandarin_adapter", adapter, factors)):
-        runtime.set_adapter(used)
-        by_steps = motion_for(runtime, clip.samples)
+        graph.set_adapter(used)
+        by_steps = motion_for(graph, clip.samples)
         by_sequence = motion_by_torch(net, clip.features, a_all, b_all)
         differences[label] = round(float(np.abs(by_steps[: len(by_sequence)] - by_sequence).max()), 6)
     return differences

@@ -23,6 +23,8 @@ from device_agent.bundle_manifest import (
     MotionParameter,
     MotionSpec,
     Stage,
+    State,
+    TrialLimits,
 )
 from device_agent.pipeline.features import COEFFICIENTS, HOPS_PER_STEP, SAMPLE_RATE, STEP_SAMPLES
 from reference_model.shape import ADAPTER_SIGNATURE, INPUTS, LOOK_AHEAD_STEPS, OUTPUT_SPECS
@@ -31,8 +33,13 @@ from reference_model.visemes import PARAMETERS
 GRAPH = "motion.onnx"
 DETECTOR = "face_detector.tflite"
 MESH = "face_mesh.tflite"
+PORTRAIT = "golden/portrait.png"
 # A step that takes longer than the sound it covers cannot be played.
 STEP_LIMIT_MS = 40.0
+# The motion graph with its session; what a frame may spend on a bundle's graphs; what rendering may take in all.
+MOTION_MEMORY_MB = 40
+BUDGET_MB = 64
+MEMORY_LIMIT_MB = 400.0
 # The oldest time a zip can carry: a bundle must not depend on when it was made.
 _ZIP_TIME = (1980, 1, 1, 0, 0, 0)
 
@@ -79,10 +86,11 @@ def pack_bundle(
     face_licence: str,
     mean_pose: FloatArray,
     golden: Sequence[GoldenSource],
+    portrait: bytes,
     limits_mm: Mapping[str, float | None],
 ) -> bytes:
     """Put a trained model, the face weights and the golden clips into one bundle."""
-    members = {GRAPH: graph, DETECTOR: detector, MESH: mesh}
+    members = {GRAPH: graph, DETECTOR: detector, MESH: mesh, PORTRAIT: portrait}
     clips: list[GoldenClipSpec] = []
     counts: dict[str, int] = {}
     for source in golden:
@@ -98,7 +106,17 @@ def pack_bundle(
     manifest = Manifest(
         format=FORMAT,
         name=name,
-        stages=(Stage(name="motion", graphs={"onnx": GRAPH}, inputs=INPUTS, outputs=OUTPUT_SPECS),),
+        memory_mb=BUDGET_MB,
+        stages=(
+            Stage(
+                name="motion",
+                graphs={"onnx": GRAPH},
+                inputs=INPUTS,
+                outputs=OUTPUT_SPECS,
+                states=(State(input="kv_in", output="kv_out"),),
+                memory_mb=MOTION_MEMORY_MB,
+            ),
+        ),
         audio=AudioSpec(
             sample_rate=SAMPLE_RATE,
             step_samples=STEP_SAMPLES,
@@ -111,7 +129,11 @@ def pack_bundle(
             mean_pose=tuple(round(float(value), 4) for value in mean_pose),
         ),
         adapter=ADAPTER_SIGNATURE,
-        golden=GoldenSpec(clips=tuple(clips), limits_mm=dict(limits_mm), step_limit_ms=STEP_LIMIT_MS),
+        golden=GoldenSpec(
+            clips=tuple(clips),
+            portrait=PORTRAIT,
+            limits=TrialLimits(lip_mm=dict(limits_mm), step_p99_ms=STEP_LIMIT_MS, memory_mb=MEMORY_LIMIT_MB),
+        ),
         face=FaceWeights(detector=DETECTOR, mesh=MESH, source=face_source, licence=face_licence),
         files={
             key: FileEntry(length=len(content), sha256=hashlib.sha256(content).hexdigest())

@@ -1,9 +1,8 @@
 """The numbers of the reference motion model, and how its LoRA factors are packed. Needs no torch."""
 
 import math
-from dataclasses import dataclass
 
-from device_agent.bundle_manifest import AdapterSignature, AdapterTensor, TensorSpec
+from device_agent.bundle_manifest import AdapterSignature, AdapterSlot, AdapterTensor, TensorSpec
 from device_agent.pipeline.features import FEATURES_PER_STEP
 from reference_model.visemes import PARAMETERS
 
@@ -22,27 +21,16 @@ OUTPUTS = len(PARAMETERS)
 ADAPTER_LIMIT = 0.75
 
 
-@dataclass(frozen=True)
-class LinearSlot:
-    """One linear layer: its sizes and where its factors start in A_all (rows) and B_all (columns)."""
-
-    name: str
-    inputs: int
-    outputs: int
-    a_start: int
-    b_start: int
-
-
-def _slots() -> tuple[LinearSlot, ...]:
+def _slots() -> tuple[AdapterSlot, ...]:
     sizes = [("input", FEATURES_PER_STEP, WIDTH)]
     for layer in range(LAYERS):
         sizes += [(f"layer{layer}.{name}", WIDTH, WIDTH) for name in ("query", "key", "value", "mix")]
         sizes += [(f"layer{layer}.up", WIDTH, INNER_WIDTH), (f"layer{layer}.down", INNER_WIDTH, WIDTH)]
     sizes.append(("output", WIDTH, OUTPUTS))
-    slots: list[LinearSlot] = []
+    slots: list[AdapterSlot] = []
     a_start = b_start = 0
     for name, inputs, outputs in sizes:
-        slots.append(LinearSlot(name, inputs, outputs, a_start, b_start))
+        slots.append(AdapterSlot(name=name, inputs=inputs, outputs=outputs, a_start=a_start, b_start=b_start))
         a_start += inputs
         b_start += outputs
     return tuple(slots)
@@ -70,6 +58,7 @@ ADAPTER_SIGNATURE = AdapterSignature(
         AdapterTensor(name="A_all", shape=A_SHAPE, minimum=-ADAPTER_LIMIT, maximum=ADAPTER_LIMIT),
         AdapterTensor(name="B_all", shape=B_SHAPE, minimum=-ADAPTER_LIMIT, maximum=ADAPTER_LIMIT),
     ),
+    slots=SLOTS,
 )
 
 

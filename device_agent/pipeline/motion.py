@@ -19,7 +19,8 @@ from device_agent.pipeline.features import (
     FeatureExtractor,
     FloatArray,
 )
-from device_agent.runtime.base import MotionRuntime, RuntimeFailure
+from device_agent.pipeline.stages import StageGraph
+from device_agent.runtime.base import RuntimeFailure
 
 # Added to the attention scores of window slots that hold nothing yet; a larger value would waste INT8's range.
 MASKED = -16.0
@@ -28,18 +29,17 @@ MASKED = -16.0
 class MotionStream:
     """The motion of one sound. Push samples as they come, then finish; a new sound needs a new stream."""
 
-    def __init__(self, runtime: MotionRuntime) -> None:
-        manifest = runtime.manifest
+    def __init__(self, graph: StageGraph) -> None:
+        manifest = graph.manifest
         audio = manifest.audio
         ours = (SAMPLE_RATE, STEP_SAMPLES, HOPS_PER_STEP, COEFFICIENTS)
         if (audio.sample_rate, audio.step_samples, audio.hops_per_step, audio.coefficients) != ours:
             raise RuntimeFailure("This bundle wants other audio features than this agent computes; update the agent.")
-        stage = manifest.stage("motion")
-        self._runtime = runtime
+        self._graph = graph
         self._extractor = FeatureExtractor()
         self._due: deque[FloatArray] = deque()
-        self._kv = np.zeros(stage.input("kv_in").shape, dtype=np.float32)
-        self._mask = np.full(stage.input("mask").shape, MASKED, dtype=np.float32)
+        self._states = graph.fresh_states()
+        self._mask = np.full(manifest.stage("motion").input("mask").shape, MASKED, dtype=np.float32)
         self._empty_slots = self._mask.shape[-1]
         self._look_ahead = audio.look_ahead_steps
         self._to_drop = audio.look_ahead_steps
@@ -76,21 +76,19 @@ class MotionStream:
         if self._empty_slots:
             self._empty_slots -= 1
             self._mask[..., self._empty_slots] = 0.0
-        outputs = self._runtime.step({"features": features[None], "kv_in": self._kv, "mask": self._mask})
-        self._kv = outputs["kv_out"]
+        motion = self._graph.step({"features": features[None], "mask": self._mask}, self._states)
         if self._to_drop:
             self._to_drop -= 1
             return None
-        motion = outputs["motion"].reshape(-1)
         if not np.isfinite(motion).all():
             raise RuntimeFailure("The motion graph answered with values that are not finite.")
         return np.clip(motion, self._lowest, self._highest)
 
 
-def motion_for(runtime: MotionRuntime, samples: FloatArray) -> FloatArray:
+def motion_for(graph: StageGraph, samples: FloatArray) -> FloatArray:
     """The motion of a whole sound, (steps, parameters) in mm, one step per started 40 ms."""
-    stream = MotionStream(runtime)
+    stream = MotionStream(graph)
     steps = [*stream.push(samples), *stream.finish()]
     if not steps:
-        return np.zeros((0, len(runtime.manifest.motion.parameters)), dtype=np.float32)
+        return np.zeros((0, len(graph.manifest.motion.parameters)), dtype=np.float32)
     return np.stack(steps)

@@ -1,6 +1,6 @@
-"""Runtimes: one interface over ONNX Runtime now and the RK3588's NPU later."""
+"""Runtimes: one interface over ONNX Runtime and the RK3588's NPU."""
 
-from device_agent.runtime.base import MotionRuntime, RuntimeFailure, Tensors
+from device_agent.runtime.base import RuntimeFactory, RuntimeFailure, StageRuntime, Tensors
 from device_agent.runtime.ort import OrtRuntime
 
-__all__ = ["MotionRuntime", "OrtRuntime", "RuntimeFailure", "Tensors"]
+__all__ = ["OrtRuntime", "RuntimeFactory", "RuntimeFailure", "StageRuntime", "Tensors"]

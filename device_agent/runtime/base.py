@@ -1,11 +1,11 @@
 """What a runtime offers. A backend (ONNX Runtime, RKNN) is chosen at start; nothing else differs."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from device_agent.adapters import Adapter
 from device_agent.bundle import Bundle
-from device_agent.bundle_manifest import FloatArray, Manifest
+from device_agent.bundle_manifest import FloatArray, StageName
 
 Tensors = Mapping[str, FloatArray]
 
@@ -14,16 +14,11 @@ class RuntimeFailure(RuntimeError):
     """The graph could not be loaded or run; the message is one sentence."""
 
 
-class MotionRuntime(Protocol):
-    """Runs the motion stage of one bundle, one 40 ms step at a time."""
-
-    @property
-    def manifest(self) -> Manifest:
-        """The loaded bundle's manifest. Raises RuntimeFailure before `load`."""
-        ...
+class StageRuntime(Protocol):
+    """Runs one stage of a bundle, one step at a time."""
 
     def load(self, bundle: Bundle) -> None:
-        """Load the bundle's motion graph and drop any adapter. Raises BundleError or RuntimeFailure."""
+        """Load the bundle's graph for this stage and drop any adapter. Raises BundleError or RuntimeFailure."""
         ...
 
     def set_adapter(self, adapter: Adapter | None) -> None:
@@ -39,3 +34,11 @@ class MotionRuntime(Protocol):
         Shapes and dtypes are the manifest's; the outputs are the caller's own and are not written again.
         """
         ...
+
+    def close(self) -> None:
+        """Give back what the graph takes; another `load` may follow."""
+        ...
+
+
+RuntimeFactory = Callable[[StageName], StageRuntime]
+"""Makes the runtime of a stage."""

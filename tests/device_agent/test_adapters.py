@@ -12,7 +12,7 @@ from safetensors import safe_open
 from safetensors.numpy import load as load_safetensors
 
 from device_agent.adapters import MAX_ADAPTER_BYTES, Adapter, AdapterError, load, pack
-from device_agent.bundle_manifest import AdapterSignature, AdapterTensor, FloatArray
+from device_agent.bundle_manifest import AdapterSignature, AdapterSlot, AdapterTensor, FloatArray
 from device_agent.runtime import OrtRuntime
 from tests.reference_model.artifacts import ADAPTER, bundle, mandarin
 
@@ -23,6 +23,7 @@ SIGNATURE = AdapterSignature(
         AdapterTensor(name="A_all", shape=(5, 2), minimum=-1.0, maximum=1.0),
         AdapterTensor(name="B_all", shape=(2, 3), minimum=-0.5, maximum=0.5),
     ),
+    slots=(AdapterSlot(name="input", inputs=5, outputs=3, a_start=0, b_start=0),),
 )
 SENTENCE = re.compile(r"^[A-Z].*[.]$", re.DOTALL)
 

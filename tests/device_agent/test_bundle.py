@@ -97,18 +97,31 @@ def test_too_many_members_are_refused() -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda manifest: manifest.update(format=2), "understands format 1"),
+        (lambda manifest: manifest.update(format=1), "understands format 2"),
         (lambda manifest: manifest.pop("audio"), "cannot be understood"),
         (lambda manifest: manifest["motion"]["mean_pose"].pop(), "one value per motion parameter"),
         (lambda manifest: manifest["audio"].update(step_samples=0), "positive"),
         (lambda manifest: manifest["audio"].update(look_ahead_steps=1000), "look-ahead"),
         (lambda manifest: manifest["golden"]["clips"][0].update(steps=10**6), "between one step"),
         (lambda manifest: manifest["golden"]["clips"][0].update(steps=7), "does not have 7 steps"),
-        (lambda manifest: manifest["golden"]["limits_mm"].pop("base"), "no lip error limit"),
+        (lambda manifest: manifest["golden"]["limits"]["lip_mm"].pop("base"), "no lip error limit"),
         (lambda manifest: manifest["golden"]["clips"][0].update(wav="../etc/passwd"), "without naming it"),
         (lambda manifest: manifest["stages"][0]["inputs"][0].update(shape=[1, -320]), "impossible shape"),
         (lambda manifest: manifest["stages"][0]["inputs"][0].update(shape=[2**20, 2**20]), "impossible shape"),
         (lambda manifest: manifest["adapter"]["tensors"][0].update(minimum=2.0), "impossible shape or range"),
+        (lambda manifest: manifest["adapter"]["slots"].pop(), "A (all inputs, rank)"),
+        (lambda manifest: manifest["adapter"]["slots"][3].update(a_start=0), "does not follow"),
+        (lambda manifest: manifest["stages"][0]["inputs"][0].update(name="sound"), "nothing gives"),
+        (lambda manifest: manifest["stages"][0]["inputs"][3].update(shape=[6240, 9]), "nothing gives"),
+        (lambda manifest: manifest["stages"][0].update(states=[]), "nothing gives"),
+        (lambda manifest: manifest["stages"][0]["states"][0].update(output="motion"), "nothing gives"),
+        (lambda manifest: manifest["stages"][0]["outputs"][0].update(shape=[1, 5]), "one value per motion parameter"),
+        (lambda manifest: manifest["stages"].append(manifest["stages"][0]), "each once"),
+        (lambda manifest: manifest["stages"][0].update(name="token_decoder"), "must be motion"),
+        (lambda manifest: manifest["stages"][0].update(memory_mb=65), "more memory than the bundle's budget"),
+        (lambda manifest: manifest["stages"][0].update(graphs={}), "no graph"),
+        (lambda manifest: manifest["stages"][0]["inputs"][1].update(layout="nd"), "must say nchw"),
+        (lambda manifest: manifest["golden"]["limits"].update(memory_mb=-1), "positive numbers or null"),
         (lambda manifest: manifest["files"]["motion.onnx"].update(length=5), "another length"),
     ],
 )
@@ -134,13 +147,13 @@ def test_a_bit_flipped_in_the_file_is_refused_when_it_is_read() -> None:
         Bundle.open(bytes(content)).verify()
 
 
-def test_a_graph_that_is_no_graph_is_refused_by_the_runtime() -> None:
+def test_a_graph_that_is_no_graph_is_refused_by_the_graph() -> None:
     content = members()
     manifest = msgspec.json.decode(content[MANIFEST])
     content["motion.onnx"] = b"not a graph"
     manifest["files"]["motion.onnx"] = {"length": 11, "sha256": hashlib.sha256(b"not a graph").hexdigest()}
     content[MANIFEST] = msgspec.json.encode(manifest)
-    with pytest.raises(RuntimeFailure, match=r"^The motion graph cannot be loaded: .+\.$"):
+    with pytest.raises(RuntimeFailure, match=r"^The graph of motion cannot be loaded: .+\.$"):
         OrtRuntime().load(Bundle.open(write_zip(content)))
 
 

@@ -50,7 +50,7 @@ GOLDEN: list[tuple[msgspec.Struct, bytes]] = [
         b'{"v":1,"frame_id":"f-1","journal_id":"0123456789abcdef0123456789abcdef","sequence":9,"at":1760000000000,'
         b'"agent_version":"0.1.0","state":"reverted","desired_version":3,"release":null,"slot":"A","target":null,'
         b'"failure":{"reason":"trial_failed","detail":"Lips missed the voice."},'
-        b'"lip_errors":[{"segment":"base","lip_mm":0.3,"mean_pose_mm":1.3,"limit_mm":0.45}]}',
+        b'"lip_errors":[{"segment":"base","lip_mm":0.3,"mean_pose_mm":1.3,"limit_mm":0.45}],"figures":{"memory_mb":210.0}}',
     ),
     (
         m.TelemetryBatch(

@@ -11,7 +11,7 @@ import msgspec
 
 from device_agent.adapters import Adapter, load
 from device_agent.bundle import MANIFEST, Bundle
-from device_agent.runtime import OrtRuntime
+from device_agent.pipeline.stages import StageGraph
 from reference_model.packing import write_zip
 
 FOLDER = Path(__file__).parents[2] / "reference_model" / "artifacts"
@@ -31,11 +31,9 @@ def mandarin() -> Adapter:
 
 
 @cache
-def runtime() -> OrtRuntime:
-    """A loaded runtime, shared: whoever sets an adapter takes it off again."""
-    loaded = OrtRuntime()
-    loaded.load(bundle())
-    return loaded
+def graph() -> StageGraph:
+    """The bundle's stages, shared: whoever sets an adapter takes it off again."""
+    return StageGraph(bundle())
 
 
 def members() -> dict[str, bytes]:

@@ -16,6 +16,7 @@ def packed(limit: float | None = 0.5) -> bytes:
         face_licence="Apache-2.0",
         mean_pose=np.zeros(6, np.float32),
         golden=[GoldenSource("base", tone(), np.full((3, 6), 0.25, np.float32))],
+        portrait=b"portrait",
         limits_mm={"base": limit},
     )
 
