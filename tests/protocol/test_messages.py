@@ -46,6 +46,7 @@ GOLDEN: list[tuple[msgspec.Struct, bytes]] = [
             slot="A",
             failure=m.Failure(Reason.TRIAL_FAILED, "Lips missed the voice."),
             lip_errors=[m.LipError("base", 0.3, 1.3, 0.45)],
+            figures={"memory_mb": 210.0},
         ),
         b'{"v":1,"frame_id":"f-1","journal_id":"0123456789abcdef0123456789abcdef","sequence":9,"at":1760000000000,'
         b'"agent_version":"0.1.0","state":"reverted","desired_version":3,"release":null,"slot":"A","target":null,'
