@@ -1,6 +1,7 @@
 """The REST API, as commands need it: JSON in and out, bounded answers, one sentence for everything that goes wrong."""
 
 import os
+import time
 from argparse import Namespace
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +17,9 @@ from framectl.package import Package
 DEFAULT_SERVER = "http://127.0.0.1:8000"
 MAX_ANSWER = 64 * 1024 * 1024
 MAX_PAGES = 10_000
+POLL_S = 0.5
+UNREACHABLE_S = 60.0
+"""How long a command that waits bears a server that does not answer."""
 _TIMEOUT = httpx.Timeout(30.0, write=120.0)
 
 
@@ -70,6 +74,21 @@ class Client:
     def post(self, path: str, body: object) -> Any:
         """The JSON answer of a POST."""
         return self._json("POST", path, json=body)
+
+    def watch(self, path: str) -> Iterator[Any]:
+        """The JSON answer of a GET, again and again; None while the server is silent, which is borne for a while."""
+        silent_since: float | None = None
+        while True:
+            try:
+                answer = self.get(path)
+                silent_since = None
+            except NotReachable:
+                answer = None
+                silent_since = silent_since or time.monotonic()
+                if time.monotonic() - silent_since > UNREACHABLE_S:
+                    raise
+            yield answer
+            time.sleep(POLL_S)
 
     def pages(self, path: str, at_most: int | None = None, **query: str | int | None) -> Iterator[dict[str, Any]]:
         """All results of a list, page by page, or the first ``at_most``."""

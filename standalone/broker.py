@@ -12,7 +12,16 @@ import sysconfig
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
-from standalone.processes import HOST, RunningProcess, ServiceError, free_port, port_answers, tail, wait_until
+from standalone.processes import (
+    HOST,
+    RunningProcess,
+    ServiceError,
+    Startable,
+    free_port,
+    port_answers,
+    tail,
+    wait_until,
+)
 from standalone.service import Service
 
 STOP_SIGNAL = signal.SIGTERM
@@ -111,14 +120,15 @@ def _quoted(path: Path) -> str:
     return json.dumps(str(path.resolve()))
 
 
-class Broker:
+class Broker(Startable):
     """One broker; ``argv()`` for a supervisor, or ``start()`` / ``stop()`` alone."""
 
     def __init__(self, config: Path, port: int | None = None, *, log: Path | None = None) -> None:
         self.config = config
         self.port = free_port() if port is None else port
         self.log = log or config.with_suffix(".log")
-        self._process: RunningProcess | None = None
+        # Stopping took 12 s after ten thousand sessions, so the grace stays long.
+        super().__init__(STOP_SIGNAL)
 
     @property
     def url(self) -> str:
@@ -160,20 +170,3 @@ class Broker:
         """Read the users file again; it takes effect within a second or two."""
         if self._process is not None:
             self._process.send(signal.SIGHUP)
-
-    def stop(self, grace: float = 20.0) -> None:
-        """Stop in order; killed after ``grace`` seconds (it took 12 s after ten thousand sessions)."""
-        if self._process is not None:
-            self._process.stop(STOP_SIGNAL, grace)
-            self._process = None
-
-    def kill9(self) -> None:
-        """Kill the broker as a power cut would."""
-        if self._process is not None:
-            self._process.kill9()
-            self._process = None
-
-    @property
-    def pid(self) -> int | None:
-        """The broker's process id when ``start()`` started it."""
-        return None if self._process is None else self._process.pid

@@ -19,7 +19,17 @@ import psycopg
 from psycopg import sql
 
 from standalone import privilege
-from standalone.processes import HOST, RunningProcess, ServiceError, command_of, free_port, launched, tail, wait_until
+from standalone.processes import (
+    HOST,
+    RunningProcess,
+    ServiceError,
+    Startable,
+    command_of,
+    free_port,
+    launched,
+    tail,
+    wait_until,
+)
 from standalone.service import Service
 
 MAJOR = "18"
@@ -44,7 +54,7 @@ def find_binaries() -> Path:
     )
 
 
-class Postgres:
+class Postgres(Startable):
     """One cluster in ``data_dir``, on ``port`` (a free one when None).
 
     ``service()`` for a supervisor, or ``start()`` / ``stop()`` alone. The password lies beside the data folder in
@@ -67,7 +77,7 @@ class Postgres:
         self._password_file = self.data_dir.with_name(f"{self.data_dir.name}.password")
         self._binaries = find_binaries()
         self._drop = drop
-        self._process: RunningProcess | None = None
+        super().__init__(STOP_SIGNAL)
 
     @property
     def drop(self) -> str:
@@ -158,23 +168,6 @@ class Postgres:
         if not wait_until(attempt, 5.0, interval=0.2):
             raise ServiceError(f"An earlier PostgreSQL still uses {self.data_dir}: see {self.log}.")
         self.create_database()
-
-    def stop(self, grace: float = 10.0) -> None:
-        """Fast shutdown; killed after ``grace`` seconds."""
-        if self._process is not None:
-            self._process.stop(STOP_SIGNAL, grace)
-            self._process = None
-
-    def kill9(self) -> None:
-        """Kill the server as a power cut would."""
-        if self._process is not None:
-            self._process.kill9()
-            self._process = None
-
-    @property
-    def pid(self) -> int | None:
-        """The server's process id when ``start()`` started it."""
-        return None if self._process is None else self._process.pid
 
     def is_ready(self) -> bool:
         """Whether it answers a query now."""

@@ -142,3 +142,28 @@ class RunningProcess:
         """Kill its whole process group at once."""
         signal_group(self._popen.pid, signal.SIGKILL)
         self._popen.wait(10)
+
+
+class Startable:
+    """A server that may also be run without a supervisor: ``_process`` is set once it was started."""
+
+    def __init__(self, stop_signal: signal.Signals) -> None:
+        self._stop_signal = stop_signal
+        self._process: RunningProcess | None = None
+
+    @property
+    def pid(self) -> int | None:
+        """The server's process id when ``start()`` started it."""
+        return None if self._process is None else self._process.pid
+
+    def stop(self, grace: float = 20.0) -> None:
+        """Stop in order; killed after ``grace`` seconds."""
+        if self._process is not None:
+            self._process.stop(self._stop_signal, grace)
+            self._process = None
+
+    def kill9(self) -> None:
+        """Kill it as a power cut would."""
+        if self._process is not None:
+            self._process.kill9()
+            self._process = None

@@ -8,16 +8,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from framectl.client import Client, NotFound, NotReachable, existing_file, upload
+from framectl.client import Client, NotFound, existing_file, upload
 from framectl.errors import CommandFailed
 from framectl.offline import OfflineFolder
 from framectl.output import Live, bar, show, table
 from framectl.package import Package
 from framectl.signing import ReleaseRequest, sign_release, split_release, summary
-
-POLL_S = 0.5
-UNREACHABLE_S = 60.0
-"""How long a waiting command bears a server that does not answer."""
 
 
 def add_parser(groups: Any, common: ArgumentParser) -> None:
@@ -107,26 +103,18 @@ def _already_there(client: Client, address: str, package: Package) -> bool:
 
 def _wait_published(client: Client, address: str, live: Live, timeout_s: float) -> dict[str, Any]:
     deadline = time.monotonic() + timeout_s
-    silent_since: float | None = None
-    while True:
-        try:
-            release: dict[str, Any] = client.get(address)
-            silent_since = None
-        except NotReachable:
-            silent_since = silent_since or time.monotonic()
-            if time.monotonic() - silent_since > UNREACHABLE_S:
-                raise
-        else:
+    for release in client.watch(address):
+        if release is not None:
             published, total = release["publication"]["published"], release["publication"]["total"]
             live.show([f"Publishing {bar(published, total)} {published} of {total} messages"])
             if release["published_at"] is not None:
-                return release
+                return dict(release)
         if time.monotonic() > deadline:
-            raise CommandFailed(
-                f"The release was not published within {timeout_s:.0f} s: see that the bridge and the broker run; "
-                "pushing again goes on where this stopped."
-            )
-        time.sleep(POLL_S)
+            break
+    raise CommandFailed(
+        f"The release was not published within {timeout_s:.0f} s: see that the bridge and the broker run; "
+        "pushing again goes on where this stopped."
+    )
 
 
 def _list(arguments: Namespace) -> None:

@@ -6,8 +6,7 @@ from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from itertools import pairwise
 from typing import Any
 
-from framectl.client import Client, NotReachable
-from framectl.commands.release import POLL_S, UNREACHABLE_S
+from framectl.client import Client
 from framectl.errors import CommandFailed
 from framectl.output import Live, bar, printable, show, table
 from framectl.signing import split_release
@@ -106,17 +105,9 @@ def _start(arguments: Namespace) -> None:
 def _watch(arguments: Namespace) -> None:
     live = Live(sys.stderr if getattr(arguments, "json", False) else sys.stdout)
     deadline = None if arguments.timeout is None else time.monotonic() + arguments.timeout
-    silent_since: float | None = None
     with Client.from_arguments(arguments) as client:
-        while True:
-            try:
-                rollout = client.get(f"rollouts/{arguments.id}/")
-                silent_since = None
-            except NotReachable:
-                silent_since = silent_since or time.monotonic()
-                if time.monotonic() - silent_since > UNREACHABLE_S:
-                    raise
-            else:
+        for rollout in client.watch(f"rollouts/{arguments.id}/"):
+            if rollout is not None:
                 live.show(watch_lines(rollout))
                 if rollout["state"] in ENDED:
                     break
@@ -124,7 +115,6 @@ def _watch(arguments: Namespace) -> None:
                 raise CommandFailed(
                     f"Rollout {arguments.id} has not ended within {arguments.timeout:g} s: watch again."
                 )
-            time.sleep(POLL_S)
     if getattr(arguments, "json", False):
         show(arguments, rollout, "")
 
