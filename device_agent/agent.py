@@ -8,12 +8,11 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from device_agent.config import AgentFolder, ConfigError, certified_identity, read_identity
+from device_agent.config import AgentFolder, ConfigError, broker_url, certified_identity, read_identity
 from device_agent.core import FrameCore
 from device_agent.description import LocalPage, describe, release_name
 from device_agent.files import replace_file
@@ -21,9 +20,11 @@ from device_agent.identity import WrongIdentityCore, mismatch
 from device_agent.installer.slots import Slot
 from device_agent.journal import FileDocuments, FileJournal
 from device_agent.local_page import LocalPage as Page
+from device_agent.notify import Notifier
 from device_agent.outbox import FileOutbox
 from device_agent.player import Player
 from device_agent.ports import FrameIdentity, Ports
+from device_agent.settings import Settings
 from device_agent.store import FileStore
 from device_agent.transport import Core, MqttDriver
 from device_agent.trial import StoreTrial
@@ -36,19 +37,22 @@ log = logging.getLogger(__name__)
 
 FLUSH_EVERY_S = 2.0
 """A power cut takes at most the events of this long, none of which anybody has seen."""
+MB = 1_000_000
 
 
 class Agent:
     """Core, connection, player and page of one frame, put together."""
 
-    def __init__(self, folder: AgentFolder, url: str, media: list[Path], port: int) -> None:
+    def __init__(self, folder: AgentFolder, settings: Settings, notifier: Notifier) -> None:
+        url = broker_url(settings.mqtt)
         identity = read_identity(folder)
         certified = certified_identity(folder)
         quiet = threading.Lock()
         folder.media.mkdir(exist_ok=True)
         self._folder = folder
-        self._store = FileStore(folder.path)
-        self._outbox = FileOutbox(folder.outbox)
+        self._notifier = notifier
+        self._store = FileStore(folder.path, headroom=settings.disk_reserve_mb * MB)
+        self._outbox = FileOutbox(folder.outbox, settings.outbox_mb * MB, settings.outbox_events)
         ports = Ports(
             journal=FileJournal(folder.journal),
             documents=FileDocuments(folder.trust),
@@ -61,10 +65,13 @@ class Agent:
         self._identity = identity
         self._wrong_identity = mismatch(identity.frame_id, certified) if certified != identity.frame_id else None
         driven = self._driven(identity, certified)
-        self._driver = MqttDriver(driven, url, folder.tls, self._idle)
+        self._driver = MqttDriver(driven, url, folder.tls, self._each_turn)
+        self._started = False
         self._flush_at = 0.0
-        self._player = Player(folder.path, self._store, self._playing, self._record, quiet)
-        self._page = Page(self._player, self.status, media, port)
+        self._waiting = 0
+        self._named: tuple[str | None, str | None] = None, None
+        self._player = Player(folder.path, self._store, self._playing, self._record, quiet, settings.playback_timeout_s)
+        self._page = Page(self._player, self.status, [folder.media, *settings.media], settings.port)
 
     def run(self) -> None:
         """Until SIGTERM or SIGINT."""
@@ -76,6 +83,7 @@ class Agent:
         try:
             self._driver.run()
         finally:
+            self._notifier.stopping()
             self._player.close()
             self._page.close()
             self._folder.page.unlink(missing_ok=True)
@@ -85,7 +93,7 @@ class Agent:
         """For the page and ``device-agent status``."""
         journal = self._core.journal
         status = describe(self._identity, journal)
-        status["release_name"] = release_name(self._store, status["release"])
+        status["release_name"] = self._name_of(status["release"])
         status |= {"running": True, "online": self._core.online, "wrong_identity": self._wrong_identity}
         films = self._player.recent
         status["last_playback"] = msgspec.to_builtins(films[0]) if films else None
@@ -109,11 +117,33 @@ class Agent:
 
         self._driver.submit(happened)
 
-    def _idle(self) -> None:
+    def _each_turn(self) -> None:
         now = time.monotonic()
         if now >= self._flush_at:
             self._flush_at = now + FLUSH_EVERY_S
             self._outbox.flush()
+            self._waiting = self._outbox.waiting
+            if self._started:
+                self._notifier.status(self._line())
+        if not self._started:
+            self._started = True
+            self._notifier.ready(self._line())
+        if self._page.alive():
+            self._notifier.beat(now)
+
+    def _line(self) -> str:
+        journal = self._core.journal
+        plays = self._name_of(journal.playing.release if journal.playing else None) or "no release yet"
+        line = "connected" if self._core.online else "not connected"
+        return f"{self._identity.frame_id}: {plays}; {journal.state}; {line}; {self._waiting} events wait."
+
+    def _name_of(self, release: str | None) -> str | None:
+        """``release_name``, read from the disk once for each release."""
+        known, name = self._named
+        if known != release or name is None:
+            name = release_name(self._store, release)
+            self._named = release, name
+        return name
 
 
 @contextmanager

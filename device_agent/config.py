@@ -1,6 +1,5 @@
-"""The agent's folder, identity and bounds, from its arguments and environment."""
+"""The agent's folder and the frame's identity in it."""
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,16 +8,24 @@ from cryptography import x509
 from cryptography.x509.oid import ExtensionOID
 
 from device_agent.ports import FrameIdentity
+from device_agent.setting_kinds import ConfigError
 from device_agent.transport import TlsFiles
 from protocol.messages import FrameId, Word
+
+__all__ = [
+    "AGENT_VERSION",
+    "PLAYBACK_TIMEOUT_S",
+    "AgentFolder",
+    "ConfigError",
+    "agent_folder",
+    "broker_url",
+    "certified_identity",
+    "read_identity",
+]
 
 AGENT_VERSION = "0.1.0"
 PLAYBACK_TIMEOUT_S = 300.0
 MAX_FRAME_JSON = 64 * 1024
-
-
-class ConfigError(Exception):
-    """The agent cannot start; the message is one sentence that says what to do."""
 
 
 class FrameFile(msgspec.Struct, frozen=True):
@@ -67,23 +74,21 @@ class AgentFolder:
         return TlsFiles(self.identity / "ca.pem", self.identity / "cert.pem", self.identity / "key.pem")
 
 
-def agent_folder(argument: Path | None) -> AgentFolder:
-    """The folder named by ``--dir`` or FRAMEFLEET_AGENT_DIR. Raises ConfigError."""
-    value = argument or os.environ.get("FRAMEFLEET_AGENT_DIR")
-    if not value:
+def agent_folder(setting: Path | None) -> AgentFolder:
+    """The folder of the setting ``dir``. Raises ConfigError."""
+    if setting is None:
         raise ConfigError("The agent's folder is not known: give --dir or set FRAMEFLEET_AGENT_DIR.")
-    path = Path(value).resolve()
+    path = setting.resolve()
     if not path.is_dir():
         raise ConfigError(f"The agent's folder {path} does not exist: enrol the frame and put its identity there.")
     return AgentFolder(path)
 
 
-def broker_url(argument: str | None) -> str:
-    """The address named by ``--mqtt`` or MQTT_URL. Raises ConfigError."""
-    url = argument or os.environ.get("MQTT_URL")
-    if not url:
+def broker_url(setting: str | None) -> str:
+    """The address of the setting ``mqtt``. Raises ConfigError."""
+    if setting is None:
         raise ConfigError("The broker's address is not known: give --mqtt or set MQTT_URL to mqtts://host:port.")
-    return url
+    return setting
 
 
 def read_identity(folder: AgentFolder) -> FrameIdentity:

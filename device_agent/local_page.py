@@ -9,6 +9,7 @@ import html
 import json
 import logging
 import threading
+import time
 from collections.abc import Callable
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -29,6 +30,10 @@ MAX_BODY = 16 * 1024
 MAX_REQUESTS = 8
 """Requests answered at once; more wait in the listening socket's queue."""
 SOCKET_TIMEOUT_S = 15.0
+TURN_S = 1.0
+"""The thread that takes requests looks up this often."""
+HANGS_S = 20.0
+"""It hangs when it has not looked up for this long."""
 
 STATES = {
     "idle": ("up to date", "已是最新"),
@@ -100,18 +105,28 @@ class LocalPage:
         class Server(ThreadingHTTPServer):
             daemon_threads = True
 
+            def service_actions(self) -> None:
+                page._turned_at = time.monotonic()
+
             def process_request_thread(self, request: Any, client_address: Any) -> None:
                 with slots:
                     super().process_request_thread(request, client_address)
 
+        self._turned_at = time.monotonic()
         self._server = Server((HOST, port), Handler)
-        self._thread = threading.Thread(target=self._server.serve_forever, name="local page", daemon=True)
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, args=(TURN_S,), name="local page", daemon=True
+        )
         self._thread.start()
 
     @property
     def port(self) -> int:
         """Where it answers."""
         return int(self._server.server_address[1])
+
+    def alive(self) -> bool:
+        """Whether the thread that takes requests still goes round."""
+        return time.monotonic() - self._turned_at < HANGS_S
 
     def close(self) -> None:
         """Stop answering."""

@@ -3,13 +3,14 @@
 import argparse
 import json
 import sys
-from pathlib import Path
+
+from device_agent.settings import add_arguments, from_arguments
 
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the sub-command to `device-agent`."""
     parser = subparsers.add_parser("status", help="print what this frame plays and installs, as JSON")
-    parser.add_argument("--dir", type=Path, help="the agent's folder (default: FRAMEFLEET_AGENT_DIR)")
+    add_arguments(parser, ["dir"])
     parser.set_defaults(run=run)
 
 
@@ -21,7 +22,7 @@ def run(arguments: argparse.Namespace) -> int:
     from device_agent.journal import FileJournal
 
     try:
-        folder = agent_folder(arguments.dir)
+        folder = agent_folder(from_arguments(arguments).settings.dir)
         status = ask(folder)
         if status is None:
             status = describe(read_identity(folder), FileJournal(folder.journal).load()) | {"running": False}

@@ -18,11 +18,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
-from urllib.parse import urlsplit
 
 import paho.mqtt.client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
 
+from device_agent.address import parse_url
 from protocol.exchange import Command, Done, Publish, Subscribe, Unsubscribe
 from protocol.sequences import Perform
 
@@ -64,28 +64,19 @@ class TlsFiles:
         return context
 
 
-def parse_url(url: str) -> tuple[str, int]:
-    """Host and port of ``mqtts://host:port``. Raises ValueError with one sentence."""
-    parts = urlsplit(url)
-    try:
-        port = parts.port or 8883
-    except ValueError:
-        port = 0
-    if parts.scheme != "mqtts" or not parts.hostname or not port:
-        raise ValueError(f"{url!r} is no broker's address: use mqtts://host:port.")
-    return parts.hostname, port
-
-
 Happening = Callable[[float], list[Command]]
 
 
 class MqttDriver:
-    """Runs one core over one connection until ``stop``. ``idle`` is called about twice a second in the same loop."""
+    """Runs one core over one connection until ``stop``.
 
-    def __init__(self, core: Core, url: str, tls: TlsFiles, idle: Callable[[], None] | None = None) -> None:
+    ``each_turn`` is called in the same loop after everything that happened, and at least about once a second.
+    """
+
+    def __init__(self, core: Core, url: str, tls: TlsFiles, each_turn: Callable[[], None] | None = None) -> None:
         self._core = core
         self._address = parse_url(url)
-        self._idle = idle
+        self._each_turn = each_turn if each_turn is not None else lambda: None
         self._happenings: queue.Queue[Happening] = queue.Queue(QUEUE)
         self._stopping = threading.Event()
         self._subscribing: dict[int, str] = {}
@@ -98,7 +89,8 @@ class MqttDriver:
         self._client.loop_start()
         try:
             while not self._stopping.is_set():
-                self._turn()
+                self._safely(self._turn)
+                self._safely(self._each_turn)
         finally:
             self._stopping.set()
             self._client.disconnect()
@@ -120,24 +112,25 @@ class MqttDriver:
 
     # --- the loop -----------------------------------------------------------------------------------------------------
 
+    def _safely(self, work: Callable[[], None]) -> None:
+        try:
+            work()
+        except Exception:
+            # A frame must go on playing and answering whatever went wrong here; the next happening is tried anew.
+            log.exception("Unexpected error in the agent's loop")
+            self._stopping.wait(IDLE_S)
+
     def _turn(self) -> None:
         now = time.monotonic()
         deadline = self._core.deadline
         wait = IDLE_S if deadline is None else min(max(deadline - now, 0.0), IDLE_S)
         try:
-            try:
-                happening = self._happenings.get(timeout=wait) if wait > 0 else self._happenings.get_nowait()
-            except queue.Empty:
-                if self._idle is not None:
-                    self._idle()
-                happening = self._core.tick
-            self._carry_out(happening(time.monotonic()))
-            if deadline is not None and time.monotonic() >= deadline:
-                self._carry_out(self._core.tick(time.monotonic()))
-        except Exception:
-            # A frame must go on playing and answering whatever went wrong here; the next happening is tried anew.
-            log.exception("Unexpected error in the agent's loop")
-            self._stopping.wait(IDLE_S)
+            happening = self._happenings.get(timeout=wait) if wait > 0 else self._happenings.get_nowait()
+        except queue.Empty:
+            happening = self._core.tick
+        self._carry_out(happening(time.monotonic()))
+        if deadline is not None and time.monotonic() >= deadline:
+            self._carry_out(self._core.tick(time.monotonic()))
 
     def _carry_out(self, commands: list[Command]) -> None:
         for command in commands:
