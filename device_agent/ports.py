@@ -4,8 +4,8 @@ Every port but ``Trial`` is called from the one loop that feeds the core, so non
 """
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from tuf.api.metadata import Root
@@ -82,10 +82,21 @@ class Outbox(session.Outbox, Protocol):
 
 @dataclass(frozen=True, slots=True)
 class TrialReport:
-    """What a trial measured; ``failure`` says why it did not pass."""
+    """What a trial measured; ``failure`` says why it did not pass. ``figures`` go by name with unit."""
 
     lip_errors: tuple[LipError, ...]
     failure: Failure | None = None
+    figures: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrialPolicy:
+    """When a release on probation is committed: after this many ``playbacks`` without a crash, or after ``healthy_s``
+    seconds in which the agent ran. ``rate`` is how many of these pass in one second: 1, but for simulated people."""
+
+    playbacks: int = 3
+    healthy_s: float = 86_400.0
+    rate: float = 1.0
 
 
 class Trial(Protocol):
