@@ -1,37 +1,26 @@
-"""The adapter file: safetensors with the fp16 factors and the base model it is bound to.
+"""The adapter file: safetensors with the packed fp16 factors and the base model they are bound to.
 
-The layout is safetensors' own, so any tool of that format reads an adapter: eight bytes with the header's length, the
-header (JSON), the tensors. It is parsed here, strictly, because an adapter comes from outside: only the tensors the
-bundle declares, in their declared shape, without gaps, are accepted, and no length is believed before it was compared
-with the file's. Every check runs before a single value reaches a runtime.
+An adapter comes from outside: only the tensors the bundle declares, in their declared shape and range, are accepted,
+and every check runs before a single value reaches a runtime. Any tool of safetensors reads the file.
 """
 
 import hashlib
-import math
-import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
 import msgspec
-import numpy as np
 
+from device_agent.adapters import safetensors
+from device_agent.adapters.errors import AdapterError, WrongBaseModel
 from device_agent.bundle_manifest import AdapterSignature, AdapterTensor, FloatArray
 
 FORMAT = "framefleet-adapter-1"
 MAX_ADAPTER_BYTES = 16 * 1024 * 1024
 MAX_HEADER_BYTES = 64 * 1024
-_ALIGN = 8
-_METADATA = "__metadata__"
-
-
-class AdapterError(ValueError):
-    """The adapter cannot be used; the message is one sentence that says why."""
-
-
-class WrongBaseModel(AdapterError):
-    """The adapter was trained for another base model."""
+MAX_WORD = 64
+"""Characters in the name or the segment of an adapter."""
 
 
 @dataclass(frozen=True)
@@ -46,108 +35,93 @@ class Adapter:
     tensors: Mapping[str, FloatArray] = field(repr=False, compare=False)
 
 
-class _Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    dtype: str
-    shape: tuple[int, ...]
-    data_offsets: tuple[int, int]
+_Word = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_WORD)]
 
 
-class _Metadata(msgspec.Struct, frozen=True):
+class Words(msgspec.Struct, frozen=True):
+    """What an adapter file says about itself."""
+
     format: str
-    base_model: str
+    base_model: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
     rank: str
-    name: str
-    segment: str
+    name: _Word
+    segment: _Word
 
 
 def load(source: Path | str | bytes, bundle_sha256: str, signature: AdapterSignature) -> Adapter:
     """Read an adapter (a path or its bytes) and check that it belongs to this bundle. Raises AdapterError."""
-    content = source if isinstance(source, bytes) else _read(Path(source))
-    if len(content) > MAX_ADAPTER_BYTES:
-        raise AdapterError(f"This adapter is larger than {MAX_ADAPTER_BYTES} bytes.")
-    metadata, entries, data = _split(content)
-    if metadata.format != FORMAT:
-        raise AdapterError(f"This adapter has the format {metadata.format!r}; {FORMAT} is needed.")
-    if metadata.base_model != bundle_sha256:
+    content = source if isinstance(source, bytes) else read_bytes(Path(source))
+    words, parts = read(content)
+    if words.base_model != bundle_sha256:
         raise WrongBaseModel(
-            f"This adapter was trained for the base model {metadata.base_model[:12]}, not for {bundle_sha256[:12]}."
+            f"This adapter was trained for the base model {words.base_model[:12]}, not for {bundle_sha256[:12]}."
         )
-    if metadata.rank != str(signature.rank):
-        raise AdapterError(f"This adapter has rank {metadata.rank}; this base model takes rank {signature.rank}.")
+    if words.rank != str(signature.rank):
+        raise AdapterError(
+            f"This adapter has rank {safetensors.shown(words.rank)}; this base model takes rank {signature.rank}."
+        )
     declared = {tensor.name for tensor in signature.tensors}
-    if entries.keys() != declared:
+    if parts.entries.keys() != declared:
         raise AdapterError(f"This adapter must hold the tensors {', '.join(sorted(declared))} and no others.")
-    _check_offsets(entries, len(data))
-    tensors = {tensor.name: _tensor(tensor, entries[tensor.name], data) for tensor in signature.tensors}
+    tensors = {tensor.name: _tensor(tensor, parts) for tensor in signature.tensors}
     digest = hashlib.sha256(content).hexdigest()
-    return Adapter(metadata.name, metadata.segment, signature.rank, bundle_sha256, digest, tensors)
+    return Adapter(words.name, words.segment, signature.rank, bundle_sha256, digest, tensors)
 
 
 def pack(tensors: Mapping[str, FloatArray], *, base_model: str, rank: int, name: str, segment: str) -> bytes:
-    """Write an adapter file: the same tensors and words always give the same bytes. Values become fp16."""
+    """Write an adapter file: the same tensors and words always give the same bytes. Values become fp16.
+
+    Raises AdapterError where `name` or `segment` has not 1 to 64 characters that can be printed.
+    """
+    for kind, word in (("name", name), ("segment", segment)):
+        if not 1 <= len(word) <= MAX_WORD or not word.isprintable():
+            raise AdapterError(f"The {kind} of an adapter must have 1 to {MAX_WORD} characters that can be printed.")
     metadata = {
         "format": FORMAT, "base_model": base_model, "rank": str(rank), "name": name, "segment": segment,
     }  # fmt: skip
-    header: dict[str, Any] = {_METADATA: metadata}
-    parts: list[bytes] = []
-    position = 0
-    for key in sorted(tensors):
-        part = np.ascontiguousarray(tensors[key], dtype="<f2").tobytes()
-        end = position + len(part)
-        header[key] = {"dtype": "F16", "shape": list(tensors[key].shape), "data_offsets": [position, end]}
-        parts.append(part)
-        position = end
-    text = msgspec.json.encode(header)
-    text += b" " * (-len(text) % _ALIGN)
-    return struct.pack("<Q", len(text)) + text + b"".join(parts)
+    return safetensors.join(tensors, "F16", metadata)
 
 
-def _read(path: Path) -> bytes:
+def rebind(content: bytes, base_model: str) -> bytes:
+    """The same factors and words, bound to another base model's SHA-256 (hex). Raises AdapterError.
+
+    Only right where the new bundle's motion is the old one's, as when a bundle gains a graph for another runtime.
+    """
+    words, parts = read(content)
+    if not words.rank.isdecimal() or any(entry.dtype != "F16" for entry in parts.entries.values()):
+        raise AdapterError("This adapter cannot be bound anew: it is damaged.")
+    tensors = {name: safetensors.values(name, parts) for name in parts.entries}
+    return pack(tensors, base_model=base_model, rank=int(words.rank), name=words.name, segment=words.segment)
+
+
+def read(content: bytes) -> tuple[Words, safetensors.Parts]:
+    """What an adapter file says and holds, before it is compared with a bundle. Raises AdapterError."""
+    if len(content) > MAX_ADAPTER_BYTES:
+        raise AdapterError(f"This adapter is larger than {MAX_ADAPTER_BYTES} bytes.")
+    parts = safetensors.split(content, MAX_HEADER_BYTES)
+    try:
+        words = msgspec.json.decode(parts.metadata, type=Words)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise AdapterError(f"This adapter's header cannot be understood: {error}.") from error
+    if words.format != FORMAT:
+        raise AdapterError(f"This adapter has the format {safetensors.shown(words.format)!r}; {FORMAT} is needed.")
+    return words, parts
+
+
+def read_bytes(path: Path, limit: int = MAX_ADAPTER_BYTES) -> bytes:
+    """At most one byte more than allowed: that tells "too large" without reading an endless file."""
     try:
         with path.open("rb") as file:
-            # One byte more than allowed tells "too large" without reading an endless file.
-            return file.read(MAX_ADAPTER_BYTES + 1)
+            return file.read(limit + 1)
     except OSError as error:
         raise AdapterError(f"The adapter cannot be read: {error.strerror or error}.") from error
 
 
-def _split(content: bytes) -> tuple[_Metadata, dict[str, _Entry], bytes]:
-    if len(content) < _ALIGN:
-        raise AdapterError("This file is not an adapter: it ends before its header.")
-    (length,) = struct.unpack_from("<Q", content)
-    if length > MAX_HEADER_BYTES:
-        raise AdapterError(f"This file is not an adapter: its header claims {length} bytes.")
-    if length > len(content) - _ALIGN:
-        raise AdapterError("This adapter is cut off: it ends inside its header.")
-    try:
-        raw = msgspec.json.decode(content[_ALIGN : _ALIGN + length], type=dict[str, msgspec.Raw])
-        metadata = msgspec.json.decode(raw.pop(_METADATA, b"{}"), type=_Metadata)
-        entries = {name: msgspec.json.decode(entry, type=_Entry) for name, entry in raw.items()}
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise AdapterError(f"This adapter's header cannot be understood: {error}.") from error
-    return metadata, entries, content[_ALIGN + length :]
-
-
-def _check_offsets(entries: Mapping[str, _Entry], length: int) -> None:
-    position = 0
-    for entry in sorted(entries.values(), key=lambda entry: entry.data_offsets):
-        start, end = entry.data_offsets
-        if start != position or end < start:
-            raise AdapterError("This adapter's tensors overlap or leave gaps.")
-        position = end
-    if position > length:
-        raise AdapterError("This adapter is cut off: it ends inside its tensors.")
-    if position < length:
-        raise AdapterError("This adapter has bytes after its last tensor.")
-
-
-def _tensor(declared: AdapterTensor, entry: _Entry, data: bytes) -> FloatArray:
-    start, end = entry.data_offsets
-    if entry.dtype != "F16" or entry.shape != declared.shape or end - start != 2 * math.prod(declared.shape):
+def _tensor(declared: AdapterTensor, parts: safetensors.Parts) -> FloatArray:
+    entry = parts.entries[declared.name]
+    if entry.dtype != "F16" or entry.shape != declared.shape:
         raise AdapterError(f"This adapter's {declared.name} must be {list(declared.shape)} values of fp16.")
-    values = np.frombuffer(data[start:end], dtype="<f2").astype(np.float32).reshape(declared.shape)
-    if not np.isfinite(values).all():
-        raise AdapterError(f"This adapter's {declared.name} holds values that are not finite.")
+    values = safetensors.values(declared.name, parts)
     if values.min() < declared.minimum or values.max() > declared.maximum:
         raise AdapterError(
             f"This adapter's {declared.name} reaches from {values.min():.3f} to {values.max():.3f}; the base model"
