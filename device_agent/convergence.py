@@ -1,4 +1,4 @@
-"""From a DesiredState to a committed release, as a program without I/O.
+"""From a DesiredState to a release on probation, as a program without I/O.
 
 Both signatures are compared before a byte is fetched: the director says which files this frame should run, the image
 repository (TUF) says which files are authentic, and only what both name with the same length and hash is installed.
@@ -9,10 +9,11 @@ import logging
 from collections.abc import Sequence as Items
 from typing import cast
 
+from device_agent.failures import PASSING, failure_of
 from device_agent.installer.driver import Installer
-from device_agent.installer.machine import (
-    MAX_TRIAL_ATTEMPTS,
+from device_agent.installer.events import (
     Began,
+    Continued,
     Fetched,
     Kept,
     NotPassed,
@@ -22,30 +23,17 @@ from device_agent.installer.machine import (
     TrialBegan,
     Verified,
 )
+from device_agent.installer.machine import MAX_TRIAL_ATTEMPTS
 from device_agent.installer.slots import Installed, Slot
 from device_agent.ports import FrameIdentity, Ports, SignedTarget, TrialReport
-from device_agent.telemetry import sentence
 from protocol.codec import decode
 from protocol.errors import Reason, Refused
 from protocol.limits import MAX_MESSAGE
-from protocol.messages import DesiredState, Failure, TargetRef
+from protocol.messages import DesiredState, TargetRef
 from protocol.repository import ROLE_OF_KIND, ReleaseManifest, role_of
 from protocol.sequences import Perform, Program, RetryPolicy, Sequence, fetch_object, refresh
 
 log = logging.getLogger(__name__)
-
-
-def failure_of(error: BaseException) -> Failure:
-    """What a report says about ``error``: its own sentence for a refusal, a plain one for anything unexpected."""
-    if isinstance(error, Refused):
-        return Failure(reason=error.reason, detail=sentence(error.detail))
-    if isinstance(error, OSError):
-        return Failure(reason=Reason.INTERNAL, detail=sentence(f"The frame's disk failed: {error}. Check its storage."))
-    log.error("Unexpected error while installing", exc_info=error)
-    return Failure(
-        reason=Reason.INTERNAL,
-        detail=sentence(f"Unexpected {type(error).__name__} while installing; the agent's log says more."),
-    )
 
 
 def converge(
@@ -55,17 +43,21 @@ def converge(
     if desired.release is None:
         installer.apply(Kept(desired.version))
         return
-    playing = installer.journal.playing
-    if playing is not None and playing.release == desired.release.sha256:
+    journal = installer.journal
+    if journal.committed is not None and journal.committed.release == desired.release.sha256:
         installer.apply(Settled(desired.version))
+        return
+    if journal.probation is not None and journal.target == desired.release.sha256:
+        installer.apply(Continued(desired.version))
         return
     installer.apply(Began(desired.version, desired.release.sha256))
     try:
         yield from _install(desired.release, desired.targets, identity, ports, installer, retry)
     except Exception as error:
         failure = failure_of(error)
-        in_trial = installer.journal.state == "trial"
-        installer.apply(NotPassed(failure) if in_trial else RefusedRelease(failure))
+        # A trial that the frame could not run says nothing about the release; it is tried again, a few times.
+        says_no = installer.journal.state == "trial" and failure.reason not in PASSING
+        installer.apply(NotPassed(failure) if says_no else RefusedRelease(failure))
 
 
 def _install(
@@ -82,10 +74,11 @@ def _install(
             f"The trial was cut off {installer.journal.trial_attempts} times: the release may bring the frame down.",
         )
     signed = yield from _agree(release, targets, ports, retry)
-    yield from _fetch_missing(signed[:1], ports, retry)
+    keep = installer.journal.files() | {target.sha256 for target in signed}
+    yield from _fetch_missing(signed[:1], keep, ports, retry)
     _check_manifest(ports.store.read(release.sha256), targets)
     slot = _compatible(signed, identity, installer.journal.security_epoch)
-    yield from _fetch_missing(signed[1:], ports, retry)
+    yield from _fetch_missing(signed[1:], keep, ports, retry)
     installer.apply(Fetched())
 
     def check() -> None:
@@ -97,9 +90,9 @@ def _install(
     installer.apply(TrialBegan())
     report = cast(TrialReport, (yield Perform(lambda: ports.trial.measure(slot))))
     if report.failure is not None:
-        installer.apply(NotPassed(report.failure, report.lip_errors))
+        installer.apply(NotPassed(report.failure, report.lip_errors, report.figures))
     else:
-        installer.apply(Passed(report.lip_errors))
+        installer.apply(Passed(report.lip_errors, report.figures))
 
 
 def _agree(
@@ -129,9 +122,17 @@ def _agree(
     return signed
 
 
-def _fetch_missing(signed: Items[SignedTarget], ports: Ports, retry: RetryPolicy) -> Sequence[None]:
+def _fetch_missing(
+    signed: Items[SignedTarget], keep: frozenset[str], ports: Ports, retry: RetryPolicy
+) -> Sequence[None]:
     missing = [target for target in signed if not ports.store.has(target.sha256)]
-    ports.store.room(sum(target.length for target in missing))
+    needed = sum(target.length for target in missing)
+    try:
+        ports.store.room(needed)
+    except Refused:
+        # Releases that were given up before their slot was written may be what fills the disk.
+        ports.store.collect(keep)
+        ports.store.room(needed)
     for target in missing:
         sink = ports.store.sink(target.sha256, target.length)
         log.info("Fetching %s (%d bytes)", target.path, target.length)

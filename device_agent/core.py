@@ -5,6 +5,7 @@ A driver owns connection, clock and threads, and does this:
 - ``connected(now)`` when a connection stands, ``disconnected()`` when it is gone; subscriptions go with it;
 - ``received(topic, payload, now)`` for each message, ``tick(now)`` when ``deadline`` has come;
 - ``wake_up(now)`` after it appended events to the outbox;
+- ``played(now, release, crash)`` after each playback, ``stop(now)`` before it ends in order;
 - carries out the commands each call returns, in order. A ``Perform`` is done beside the loop, and what came of it goes
   back through ``performed(work, outcome, now)``; unknown or late ones are ignored.
 
@@ -15,18 +16,20 @@ ports goes on where the old one was cut.
 import logging
 import random
 
-from device_agent.convergence import converge, failure_of
+from device_agent.convergence import converge
+from device_agent.failures import failure_of
 from device_agent.gate import Gate
 from device_agent.installer.driver import Installer
 from device_agent.installer.slots import Journal, Slot
-from device_agent.ports import FrameIdentity, Ports
-from device_agent.reports import hello, release_of, reported_state
-from device_agent.telemetry import health, refusal
+from device_agent.ports import FrameIdentity, Ports, TrialPolicy
+from device_agent.probation import Watch
+from device_agent.reports import figures, hello, release_of, reported_state
+from device_agent.telemetry import health
 from protocol import topics
 from protocol.codec import encode
 from protocol.errors import Reason, Refused
 from protocol.exchange import Command, Done, Exchange, Publish
-from protocol.messages import DesiredState, Failure, HealthEvent, Hello
+from protocol.messages import DesiredState, Failure, Hello
 from protocol.sequences import DEFAULT_RETRY, Perform, RetryPolicy, refresh
 from protocol.session import Session
 
@@ -38,14 +41,23 @@ REPORT_EVERY_S = 900.0
 TRY_AGAIN_S = (600.0, 3_600.0, 6 * 3_600.0)
 """Waits before an installation that failed for a passing reason is tried again."""
 
+DEFAULT_POLICY = TrialPolicy()
+
 
 class FrameCore:
-    """See the module's text. ``retry`` is how patiently the repository is asked."""
+    """See the module's text. ``retry`` is how patiently the repository is asked, ``policy`` how long probation is."""
 
-    def __init__(self, identity: FrameIdentity, ports: Ports, retry: RetryPolicy = DEFAULT_RETRY) -> None:
+    def __init__(
+        self,
+        identity: FrameIdentity,
+        ports: Ports,
+        retry: RetryPolicy = DEFAULT_RETRY,
+        policy: TrialPolicy = DEFAULT_POLICY,
+    ) -> None:
         self.identity = identity
         self._ports = ports
         self._retry = retry
+        self._policy = policy
         self._out: list[Command] = []
         self._online = False
         self._noted = False
@@ -61,6 +73,7 @@ class FrameCore:
         self._gate = Gate(identity.frame_id, ports.documents, self._installer, director_root, note=self._note)
         self._session = Session(identity.frame_id, ports.outbox, self._hello, self._offered)
         self._installer.restarted()
+        self._watch = Watch(self._installer, policy)
         self._resume()
 
     # --- what a driver asks -------------------------------------------------------------------------------------------
@@ -73,13 +86,13 @@ class FrameCore:
     @property
     def playing(self) -> Slot | None:
         """The release to play with; changes only between two calls of the driver."""
-        return self.journal.playing
+        return self.journal.committed if self._watch.failed else self.journal.playing
 
     @property
     def deadline(self) -> float | None:
         """When ``tick`` is due; None when nothing is waited for."""
         exchange = self._exchange.deadline if self._exchange is not None else None
-        times = (self._session.deadline, exchange, self._try_again_at, self._report_at)
+        times = (self._session.deadline, exchange, self._try_again_at, self._report_at, self._watch.deadline)
         return min((at for at in times if at is not None), default=None)
 
     @property
@@ -143,15 +156,32 @@ class FrameCore:
         self._noted = True
         return self._drain()
 
+    def played(self, now: float, release: str, crash: str | None = None) -> list[Command]:
+        """A playback with ``release`` has ended; ``crash`` is a sentence when rendering crashed or hung. A photo or
+        voice that was refused is neither."""
+        self._now = now
+        self._watch.played(now, release, crash)
+        return self._drain()
+
+    def stop(self, now: float) -> None:
+        """The agent is about to end in order. What the frame would say now it says after its next start."""
+        self._watch.stop(now)
+
     def fault(self, kind: str, detail: str, now: float) -> list[Command]:
         """Something went wrong around the core that ops should know: recorded as a HealthEvent."""
-        self._record(health(kind, detail, at=self._ports.now_ms(), release=release_of(self.journal)))
+        self._record_health(kind, detail)
         return self.wake_up(now)
 
     # --- desired state ------------------------------------------------------------------------------------------------
 
     def _offered(self, envelope: bytes) -> None:
         """An envelope came in; verified before it may stop what is on its way."""
+        try:
+            self._judge(envelope)
+        except OSError as error:  # it comes again, as long as the hello names an older version
+            self._note(failure_of(error))
+
+    def _judge(self, envelope: bytes) -> None:
         if self._gate.knows(envelope):
             return
         try:
@@ -186,7 +216,12 @@ class FrameCore:
 
     def _resume(self) -> None:
         """Take up the stored DesiredState if it has not been carried out."""
-        desired = self._gate.pending()
+        try:
+            desired = self._gate.pending()
+        except OSError as error:
+            log.error("The journal cannot be saved: %s", error)
+            self._try_later()
+            return
         if desired is not None:
             self._desired = desired
         elif self._desired is None and self._gate.may_pass:
@@ -213,9 +248,11 @@ class FrameCore:
 
     def _ended(self, done: Done[None]) -> None:
         self._gate.trust(self._ports.trust(self._ports.documents).director_root)
-        if done.error is not None:
-            log.error("The installation stopped: %s", failure_of(done.error).detail)
-        if self._gate.may_pass and self._desired is None:
+        if done.error is not None:  # not even the journal could be told
+            failure = failure_of(done.error)
+            log.error("The installation stopped: %s", failure.detail)
+            self._note(failure)
+        if (done.error is not None or self._gate.may_pass) and self._desired is None:
             self._try_later()
         if self._unverified is not None:
             self._offered(self._unverified)
@@ -229,18 +266,21 @@ class FrameCore:
     def _report(self, again_s: float = REPORT_AGAIN_S) -> None:
         if not self._online:
             return  # the next connection begins with a report
-        state = reported_state(self.identity, self.journal, self._ports.now_ms())
+        state = reported_state(self.identity, self.journal, self._policy, self._ports.now_ms())
         self._out.append(Publish(topics.frame_topic(self.identity.frame_id, "reported"), encode(state)))
         self._report_at = self._now + again_s
 
     def _note(self, failure: Failure) -> None:
-        self._record(refusal(failure, at=self._ports.now_ms(), release=release_of(self.journal)))
+        journal = self.journal
+        measured = figures(journal, self._policy) if journal.state == "reverted" else None
+        self._record_health(failure.reason.value, failure.detail, measured)
 
-    def _record(self, event: HealthEvent) -> None:
+    def _record_health(self, kind: str, detail: str, figures: dict[str, float] | None = None) -> None:
+        release = release_of(self.journal)
         try:
-            self._ports.outbox.append(event)
+            self._ports.outbox.append(health(kind, detail, at=self._ports.now_ms(), release=release, figures=figures))
         except OSError as error:
-            log.error("The event %r could not be recorded: %s", event.kind, error)
+            log.error("The event %r could not be recorded: %s", kind, error)
         self._noted = True
 
     def _collect(self) -> None:
@@ -251,6 +291,7 @@ class FrameCore:
         while self._exchange is not None and self._exchange.done is not None:
             done, self._exchange = self._exchange.done, None
             self._ended(done)
+        self._watch.tick(self._now)
         if self._noted:
             self._noted = False
             self._out += self._session.wake_up(self._now)

@@ -15,9 +15,10 @@ from collections.abc import Callable
 
 from tuf.api.metadata import Root
 
-from device_agent.convergence import failure_of
+from device_agent.failures import PASSING, failure_of
 from device_agent.installer.driver import Installer
-from device_agent.installer.machine import RESTING, Kept, Objected, RefusedOffer, RefusedRelease, Settled
+from device_agent.installer.events import Kept, Objected, RefusedOffer, RefusedRelease, Settled
+from device_agent.installer.machine import INSTALLING, state_of
 from device_agent.ports import DocumentStore
 from device_agent.trust.director import require_current, verify_desired
 from protocol.chunks import sha256_hex
@@ -28,10 +29,6 @@ DESIRED = "desired"
 """Name of the stored envelope among the documents."""
 REMEMBERED = 64
 """Refused envelopes that are known again; forgetting one only means one more HealthEvent."""
-PASSING: frozenset[Reason] = frozenset(
-    {Reason.NOT_AVAILABLE, Reason.TAMPERED_CHUNK, Reason.DISK_FULL, Reason.EXPIRED, Reason.INTERNAL}
-)
-"""Reasons that may be gone later without a new DesiredState."""
 
 
 class Gate:
@@ -108,14 +105,13 @@ class Gate:
         if envelope is None:
             return None
         journal = self._installer.journal
-        resting = journal.state in RESTING
         try:
             desired = self.read(envelope)
         except Refused as refused:
-            if not resting:
+            if self._installing:
                 self._installer.apply(RefusedRelease(failure_of(refused)))
             return None
-        if desired.version == journal.desired_version and resting and not self.may_pass:
+        if desired.version == journal.desired_version and not (self._installing or self.may_pass):
             return None
         return desired if self.current(desired) else None
 
@@ -128,7 +124,7 @@ class Gate:
         release = self._to_install(desired)
         if desired.version > journal.desired_version and release is not None:
             self._installer.apply(RefusedOffer(desired.version, release.sha256, failure_of(expired)))
-        elif journal.state not in RESTING:
+        elif self._installing:
             self._installer.apply(RefusedRelease(failure_of(expired)))
         return False
 
@@ -138,11 +134,14 @@ class Gate:
         journal = self._installer.journal
         return journal.state == "failed" and journal.failure is not None and journal.failure.reason in PASSING
 
+    @property
+    def _installing(self) -> bool:
+        return state_of(self._installer.journal) in INSTALLING
+
     def _to_install(self, desired: DesiredState) -> TargetRef | None:
-        playing = self._installer.journal.playing
-        if playing is not None and desired.release is not None and playing.release == desired.release.sha256:
-            return None
-        return desired.release
+        journal = self._installer.journal
+        here = {slot.release for slot in (journal.committed, journal.playing) if slot is not None}
+        return None if desired.release is None or desired.release.sha256 in here else desired.release
 
     def _stored_expiry(self) -> int:
         envelope = self._documents.load(DESIRED)

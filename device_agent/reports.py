@@ -1,7 +1,9 @@
 """What the frame says about itself, built from its journal."""
 
+import math
+
 from device_agent.installer.slots import Journal
-from device_agent.ports import FrameIdentity
+from device_agent.ports import FrameIdentity, TrialPolicy
 from protocol.messages import Hello, ReportedState
 
 
@@ -23,7 +25,16 @@ def hello(identity: FrameIdentity, journal: Journal, outbox_id: str) -> Hello:
     )
 
 
-def reported_state(identity: FrameIdentity, journal: Journal, at: int) -> ReportedState:
+def figures(journal: Journal, policy: TrialPolicy) -> dict[str, float]:
+    """What the last trial measured; on probation also how far it has come and what it needs."""
+    measured = dict(journal.figures)
+    if journal.probation is not None:
+        needed = {"playbacks_needed": float(policy.playbacks), "healthy_h_needed": policy.healthy_s / 3_600}
+        measured |= journal.probation.figures | needed
+    return {name: value for name, value in measured.items() if math.isfinite(value)}
+
+
+def reported_state(identity: FrameIdentity, journal: Journal, policy: TrialPolicy, at: int) -> ReportedState:
     """The report of this moment; ``at`` in ms since 1970 UTC."""
     return ReportedState(
         frame_id=identity.frame_id,
@@ -34,8 +45,9 @@ def reported_state(identity: FrameIdentity, journal: Journal, at: int) -> Report
         state=journal.state,
         desired_version=journal.desired_version,
         release=release_of(journal),
-        slot=journal.active,
+        slot=journal.playing_slot,
         target=journal.target,
         failure=journal.failure,
         lip_errors=list(journal.lip_errors),
+        figures=figures(journal, policy),
     )

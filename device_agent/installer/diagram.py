@@ -3,24 +3,28 @@ it there."""
 
 from pathlib import Path
 
-from device_agent.installer import machine
+from device_agent.installer import events, machine
 
 PAGE = Path(__file__).parents[2] / "docs" / "agent.md"
 BEGIN, END = "<!-- from the table -->\n", "<!-- end of what comes from the table -->"
 
-WORDS: dict[type[machine.Event], str] = {
-    machine.Kept: "asked for nothing",
-    machine.Settled: "plays already",
-    machine.Began: "another release is desired",
-    machine.Fetched: "everything is here",
-    machine.Verified: "every hash is right",
-    machine.TrialBegan: "trial begins",
-    machine.Passed: "trial says yes",
-    machine.NotPassed: "trial says no",
-    machine.RefusedRelease: "release refused",
-    machine.RefusedOffer: "DesiredState has expired",
-    machine.Objected: "something else refused",
-    machine.Restarted: "restart",
+WORDS: dict[type[events.Event], str] = {
+    events.Kept: "asked for nothing",
+    events.Settled: "is committed already",
+    events.Began: "another release is desired",
+    events.Fetched: "everything is here",
+    events.Verified: "every hash is right",
+    events.TrialBegan: "trial begins",
+    events.Passed: "golden clips say yes",
+    events.Continued: "the same release is desired",
+    events.Progressed: "played, or an hour went by",
+    events.Stopped: "orderly stop",
+    events.Proved: "3 playbacks or 24 healthy hours",
+    events.NotPassed: "trial says no",
+    events.RefusedRelease: "release refused",
+    events.RefusedOffer: "DesiredState has expired",
+    events.Objected: "something else refused",
+    events.Restarted: "restart",
 }
 
 

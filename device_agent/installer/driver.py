@@ -3,7 +3,9 @@
 import logging
 from collections.abc import Callable
 
-from device_agent.installer.machine import Collect, Event, Note, Report, Restarted, Save, step
+from device_agent.failures import is_full
+from device_agent.installer.events import Collect, Event, Note, Report, Restarted, Save
+from device_agent.installer.machine import step
 from device_agent.installer.slots import Journal
 from device_agent.ports import JournalPort
 from device_agent.telemetry import random_id
@@ -36,8 +38,12 @@ class Installer:
             port.save(self.journal)
 
     def restarted(self) -> None:
-        """Say once, at the start, that the agent was away."""
-        self.apply(Restarted())
+        """Say once, at the start, that the agent was away. A disk that cannot take that keeps no frame from playing."""
+        try:
+            self.apply(Restarted())
+        except OSError as error:
+            log.error("The journal cannot be saved: %s", error)
+            self.journal, _ = step(self.journal, Restarted())
 
     def apply(self, event: Event) -> Journal:
         """One step: saved first, then its other effects. Raises OSError when it cannot be saved; then nothing moved."""
@@ -45,7 +51,7 @@ class Installer:
         for effect in effects:
             match effect:
                 case Save():
-                    self._port.save(journal)
+                    self._save(journal)
                     self.journal = journal
                 case Report():
                     log.info("%s -> %s", type(event).__name__, journal.state)
@@ -56,3 +62,13 @@ class Installer:
                 case Collect():
                     self._collect()
         return self.journal
+
+    def _save(self, journal: Journal) -> None:
+        try:
+            self._port.save(journal)
+        except OSError as error:
+            if not is_full(error):
+                raise
+            # What is being fetched may be what fills the disk, and it can be fetched again.
+            self._collect()
+            self._port.save(journal)

@@ -1,13 +1,19 @@
 """The installer's state machine: ``step(journal, event) -> (journal, effects)``, no I/O.
 
-Theory of operation. The journal is the whole state: two slots, which of them plays, what is on its way, how it ended.
-The slot that plays (``active``) is never written to: a new release goes into the other slot, and the single step that
-moves ``active`` is ``Passed``, out of ``trial``. So a cut between any two steps leaves the old release playing.
+Theory of operation. The journal is the whole state: two slots, which of them is active, what is on its way, how it
+ended. Neither the active slot nor the one that plays is ever written to: a new release goes into the other slot.
+
+A trial has two parts. First the golden clips run while the active release plays. What passes them is on probation: the
+new slot plays, while ``active`` still names the old one, so that anything that ends probation (a crash, another
+DesiredState, a journal that an older agent reads) falls back to the old release by itself. The single step that moves
+``active`` is ``Proved``. So a cut between any two steps leaves a release playing that was committed, or goes on with
+probation. Reports call both parts ``trial``; the table keeps them apart as the states ``trial`` and ``probation``.
 
 Every step is saved before anything else happens, then reported. A restart in mid-way is the event ``Restarted``: the
 installation begins anew from ``downloading``; what is in the store already is found there, so this costs no transfer.
+On probation it goes on, and is counted unless the agent had been stopped in order: a release may bring the frame down.
 
-``reverted`` means that a trial said no, ``failed`` that the release never got that far. In both the slot that plays is
+``reverted`` means that a trial said no, ``failed`` that the release never got that far. In both the active slot is
 untouched.
 
 Two events refuse a DesiredState as such, before anything is begun. ``RefusedOffer`` is for one that the director did
@@ -18,144 +24,42 @@ its way and nothing else went wrong, the failure in the report.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import Literal, cast
 
 from msgspec.structs import replace
 
-from device_agent.installer.slots import Journal, Slot
-from protocol.messages import Failure, InstallState, LipError
+from device_agent.installer.events import (
+    Began,
+    Collect,
+    Continued,
+    Effect,
+    Event,
+    Fetched,
+    Kept,
+    Note,
+    NotPassed,
+    Objected,
+    Passed,
+    Progressed,
+    Proved,
+    RefusedOffer,
+    RefusedRelease,
+    Report,
+    Restarted,
+    Save,
+    Settled,
+    Stopped,
+    TrialBegan,
+    Verified,
+)
+from device_agent.installer.slots import Journal, Probation
+from protocol.messages import InstallState
 
 MAX_TRIAL_ATTEMPTS = 3
-"""Trials of one release that may be cut off (power, a crash of the runtime) before it counts as failed."""
+"""Trials of one release that may be cut off (power, a crash of the agent) before it counts as failed; on probation,
+starts that no orderly stop preceded without a playback in between."""
 
-
-# --- events -----------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Kept:
-    """A DesiredState asks for nothing: keep what plays."""
-
-    version: int
-
-
-@dataclass(frozen=True, slots=True)
-class Settled:
-    """A DesiredState names what plays already."""
-
-    version: int
-
-
-@dataclass(frozen=True, slots=True)
-class Began:
-    """A DesiredState names another release; it also replaces one that is on its way."""
-
-    version: int
-    release: str
-
-
-@dataclass(frozen=True, slots=True)
-class Fetched:
-    """Everything the release needs is in the store."""
-
-
-@dataclass(frozen=True, slots=True)
-class Verified:
-    """Every file in the store is what both signatures named."""
-
-    slot: Slot
-
-
-@dataclass(frozen=True, slots=True)
-class TrialBegan:
-    """The trial is about to run."""
-
-
-@dataclass(frozen=True, slots=True)
-class Passed:
-    """The trial said yes."""
-
-    lip_errors: tuple[LipError, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class NotPassed:
-    """The trial said no, or could not be run."""
-
-    failure: Failure
-    lip_errors: tuple[LipError, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class RefusedRelease:
-    """The release on its way was refused before its trial."""
-
-    failure: Failure
-
-
-@dataclass(frozen=True, slots=True)
-class RefusedOffer:
-    """The director's newest DesiredState was refused as such; it also ends what is on its way."""
-
-    version: int
-    release: str
-    failure: Failure
-
-
-@dataclass(frozen=True, slots=True)
-class Objected:
-    """Something that is not the director's newest word to this frame was refused."""
-
-    failure: Failure
-
-
-@dataclass(frozen=True, slots=True)
-class Restarted:
-    """The agent started again."""
-
-
-Event = (
-    Kept
-    | Settled
-    | Began
-    | Fetched
-    | Verified
-    | TrialBegan
-    | Passed
-    | NotPassed
-    | RefusedRelease
-    | RefusedOffer
-    | Objected
-    | Restarted
-)
-
-
-# --- effects ----------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Save:
-    """Write the journal; always first, and nothing else happens if it fails."""
-
-
-@dataclass(frozen=True, slots=True)
-class Report:
-    """Publish a ReportedState."""
-
-
-@dataclass(frozen=True, slots=True)
-class Collect:
-    """Delete from the store what no slot names."""
-
-
-@dataclass(frozen=True, slots=True)
-class Note:
-    """Record a HealthEvent that says why."""
-
-    failure: Failure
-
-
-Effect = Save | Report | Collect | Note
+State = InstallState | Literal["probation"]
 
 
 class IllegalStep(Exception):
@@ -164,11 +68,11 @@ class IllegalStep(Exception):
 
 # --- the table --------------------------------------------------------------------------------------------------------
 
-STATES: tuple[InstallState, ...] = (
-    "idle", "downloading", "verifying", "staged", "trial", "committed", "reverted", "failed",
+STATES: tuple[State, ...] = (
+    "idle", "downloading", "verifying", "staged", "trial", "probation", "committed", "reverted", "failed",
 )  # fmt: skip
-RESTING: frozenset[InstallState] = frozenset({"idle", "committed", "reverted", "failed"})
-"""States in which nothing is on its way."""
+INSTALLING: frozenset[State] = frozenset({"downloading", "verifying", "staged", "trial"})
+"""States in which an installation is under way; a restart begins it anew."""
 
 SAME = "same"
 
@@ -179,15 +83,24 @@ _ANYWHERE: dict[type, str] = {
     RefusedOffer: "failed",
     Objected: SAME,
 }
-_BEFORE_TRIAL: dict[type, str] = {RefusedRelease: "failed", Restarted: "downloading"}
+_INSTALLING: dict[type, str] = {RefusedRelease: "failed", Restarted: "downloading"}
 _AT_REST: dict[type, str] = {Restarted: SAME}
 
-TRANSITIONS: dict[InstallState, dict[type, str]] = {
+TRANSITIONS: dict[State, dict[type, str]] = {
     "idle": {**_ANYWHERE, **_AT_REST},
-    "downloading": {**_ANYWHERE, **_BEFORE_TRIAL, Fetched: "verifying"},
-    "verifying": {**_ANYWHERE, **_BEFORE_TRIAL, Verified: "staged"},
-    "staged": {**_ANYWHERE, **_BEFORE_TRIAL, TrialBegan: "trial"},
-    "trial": {**_ANYWHERE, Restarted: "downloading", Passed: "committed", NotPassed: "reverted"},
+    "downloading": {**_ANYWHERE, **_INSTALLING, Fetched: "verifying"},
+    "verifying": {**_ANYWHERE, **_INSTALLING, Verified: "staged"},
+    "staged": {**_ANYWHERE, **_INSTALLING, TrialBegan: "trial"},
+    "trial": {**_ANYWHERE, **_INSTALLING, Passed: "probation", NotPassed: "reverted"},
+    "probation": {
+        **_ANYWHERE,
+        Continued: "probation",
+        Progressed: "probation",
+        Stopped: "probation",
+        Restarted: "probation",
+        Proved: "committed",
+        NotPassed: "reverted",
+    },
     "committed": {**_ANYWHERE, **_AT_REST},
     "reverted": {**_ANYWHERE, **_AT_REST},
     "failed": {**_ANYWHERE, **_AT_REST},
@@ -195,16 +108,28 @@ TRANSITIONS: dict[InstallState, dict[type, str]] = {
 """state -> event -> next state."""
 
 
+def state_of(journal: Journal) -> State:
+    """Where the journal stands in the table."""
+    return journal.state if journal.probation is None else "probation"
+
+
 def step(journal: Journal, event: Event) -> tuple[Journal, tuple[Effect, ...]]:
     """The journal after ``event`` and what is to be done, in this order. Raises IllegalStep."""
-    to = TRANSITIONS[journal.state].get(type(event))
+    state = state_of(journal)
+    to = TRANSITIONS[state].get(type(event))
     if to is None:
-        raise IllegalStep(f"{type(event).__name__} has no place in the state {journal.state}")
+        raise IllegalStep(f"{type(event).__name__} has no place in the state {state}")
     if isinstance(event, Restarted) and to == SAME:
         return journal, ()
     changed, effects = _CONTENT[type(event)](journal, event)
-    state: InstallState = journal.state if to == SAME else to  # type: ignore[assignment]
-    return replace(changed, state=state, sequence=journal.sequence + 1), (Save(), Report(), *effects)
+    after = state if to == SAME else cast(State, to)
+    changed = replace(
+        changed,
+        state="trial" if after == "probation" else after,
+        probation=changed.probation if after == "probation" else None,
+        sequence=journal.sequence + 1,
+    )
+    return changed, (Save(), Report(), *effects)
 
 
 _Content = tuple[Journal, tuple[Effect, ...]]
@@ -215,8 +140,8 @@ def _kept(journal: Journal, event: Kept) -> _Content:
 
 
 def _settled(journal: Journal, event: Settled) -> _Content:
-    if journal.playing is None:
-        raise IllegalStep("a blank frame plays nothing that could be settled")
+    if journal.committed is None:
+        raise IllegalStep("a frame that has committed nothing has nothing that could be settled")
     return replace(journal, desired_version=event.version, target=None, failure=None, trial_attempts=0), ()
 
 
@@ -247,17 +172,54 @@ def _trial_began(journal: Journal, _: TrialBegan) -> _Content:
 
 
 def _passed(journal: Journal, event: Passed) -> _Content:
-    return (
-        replace(
-            journal, active=journal.other, target=None, failure=None, lip_errors=event.lip_errors, trial_attempts=0
-        ),
-        (Collect(),),
-    )
+    changed = replace(journal, lip_errors=event.lip_errors, figures=dict(event.figures), trial_attempts=0)
+    return replace(changed, probation=Probation()), ()
+
+
+def _continued(journal: Journal, event: Continued) -> _Content:
+    return replace(journal, desired_version=event.version), ()
+
+
+def _probation(journal: Journal) -> Probation:
+    if journal.probation is None:
+        raise IllegalStep("no release is on probation")
+    return journal.probation
+
+
+def _progressed(journal: Journal, event: Progressed) -> _Content:
+    before = _probation(journal)
+    restarts = 0 if event.playbacks > before.playbacks else before.restarts
+    after = replace(before, playbacks=event.playbacks, healthy_s=event.healthy_s, restarts=restarts)
+    return replace(journal, probation=after), ()
+
+
+def _stopped(journal: Journal, event: Stopped) -> _Content:
+    changed, _ = _progressed(journal, Progressed(event.playbacks, event.healthy_s))
+    return replace(changed, probation=replace(_probation(changed), stopped=True)), ()
+
+
+def _restarted(journal: Journal, _: Restarted) -> _Content:
+    before = journal.probation
+    if before is None:
+        return journal, ()
+    restarts = before.restarts if before.stopped else before.restarts + 1
+    return replace(journal, probation=replace(before, restarts=restarts, stopped=False)), ()
+
+
+def _proved(journal: Journal, event: Proved) -> _Content:
+    changed, _ = _progressed(journal, Progressed(event.playbacks, event.healthy_s))
+    return replace(_with_progress(changed), active=journal.other, target=None, failure=None), (Collect(),)
 
 
 def _not_passed(journal: Journal, event: NotPassed) -> _Content:
-    changed = replace(journal, failure=event.failure, lip_errors=event.lip_errors, trial_attempts=0)
-    return changed, (Note(event.failure),)
+    if journal.probation is not None:
+        return replace(_with_progress(journal), failure=event.failure), (Note(event.failure),)
+    changed = replace(journal, lip_errors=event.lip_errors, figures=dict(event.figures), trial_attempts=0)
+    return replace(changed, failure=event.failure), (Note(event.failure),)
+
+
+def _with_progress(journal: Journal) -> Journal:
+    return replace(journal, figures=journal.figures | _probation(journal).figures)
 
 
 def _refused(journal: Journal, event: RefusedRelease) -> _Content:
@@ -285,9 +247,13 @@ _CONTENT: dict[type, Callable[..., _Content]] = {
     Verified: _verified,
     TrialBegan: _trial_began,
     Passed: _passed,
+    Continued: _continued,
+    Progressed: _progressed,
+    Stopped: _stopped,
+    Proved: _proved,
     NotPassed: _not_passed,
     RefusedRelease: _refused,
     RefusedOffer: _refused_offer,
     Objected: _objected,
-    Restarted: _unchanged,
+    Restarted: _restarted,
 }

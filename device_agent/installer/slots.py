@@ -40,6 +40,24 @@ class Slot(Struct, frozen=True, kw_only=True):
         return frozenset({self.release, *(artifact.sha256 for artifact in self.artifacts)})
 
 
+class Probation(Struct, frozen=True, kw_only=True):
+    """How far a release has come that passed the golden clips and now plays, before it is committed."""
+
+    playbacks: Annotated[int, Meta(ge=0)] = 0
+    """Without a crash."""
+    healthy_s: Annotated[float, Meta(ge=0)] = 0.0
+    """Seconds in which the agent ran."""
+    restarts: Annotated[int, Meta(ge=0)] = 0
+    """Starts of the agent that no orderly stop preceded, since the last playback."""
+    stopped: bool = False
+    """Whether the agent was stopped in order; it has not started since."""
+
+    @property
+    def figures(self) -> dict[str, float]:
+        """As they travel in a report."""
+        return {"playbacks": float(self.playbacks), "healthy_h": round(self.healthy_s / 3_600, 3)}
+
+
 class Journal(Struct, frozen=True, kw_only=True):
     """What survives a power cut. ``sequence`` grows with every step and orders the reports."""
 
@@ -48,6 +66,7 @@ class Journal(Struct, frozen=True, kw_only=True):
     sequence: Version = 0
     state: InstallState = "idle"
     active: SlotName | None = None
+    """The slot whose release was committed last; it plays unless the other one is on probation."""
     slot_a: Slot | None = None
     slot_b: Slot | None = None
     desired_version: Version = 0
@@ -55,6 +74,10 @@ class Journal(Struct, frozen=True, kw_only=True):
     """The release on its way; after reverted or failed, the one that did not make it."""
     failure: Failure | None = None
     lip_errors: tuple[LipError, ...] = ()
+    figures: dict[str, float] = {}
+    """What the last trial measured beside them, and how far its probation came, once it has ended."""
+    probation: Probation | None = None
+    """Only in the state ``trial``: the golden clips said yes, and the other slot plays."""
     trial_attempts: Annotated[int, Meta(ge=0)] = 0
     security_epoch: Annotated[int, Meta(ge=0)] = 0
     """Floor for the ``security_epoch`` of everything installed."""
@@ -64,13 +87,23 @@ class Journal(Struct, frozen=True, kw_only=True):
         return {"A": self.slot_a, "B": self.slot_b, None: None}[name]
 
     @property
+    def playing_slot(self) -> SlotName | None:
+        """Name of the slot that plays; None on a blank frame."""
+        return self.active if self.probation is None else self.other
+
+    @property
     def playing(self) -> Slot | None:
         """The slot that plays; None on a blank frame."""
+        return self.slot(self.playing_slot)
+
+    @property
+    def committed(self) -> Slot | None:
+        """The slot that plays whatever becomes of the other one; None on a frame that never committed a release."""
         return self.slot(self.active)
 
     @property
     def other(self) -> SlotName:
-        """The slot that may be written."""
+        """The slot that a new release goes into; it plays while that is on probation."""
         return "B" if self.active == "A" else "A"
 
     def files(self) -> frozenset[str]:

@@ -10,7 +10,7 @@ from device_agent.core import FrameCore
 from device_agent.installer.slots import Slot
 from device_agent.journal import MemoryDocuments, MemoryJournal
 from device_agent.outbox import MemoryOutbox
-from device_agent.ports import FrameIdentity, Ports, Store, TrialReport
+from device_agent.ports import FrameIdentity, Ports, Store, TrialPolicy, TrialReport
 from device_agent.store import MemoryStore
 from device_agent.trust.image import ImageTrust
 from protocol import topics
@@ -19,6 +19,8 @@ from protocol.messages import HealthEvent, Hello, LipError, ReportedState
 from protocol.sequences import Perform, RetryPolicy
 
 FRAME = "frame-1"
+NO_PROBATION = TrialPolicy(healthy_s=0.0)
+"""For what is not about probation: whatever passes the golden clips is committed."""
 QUICK = RetryPolicy(tries=3, timeout_s=1.0, first_backoff_s=0.1, max_backoff_s=0.5)
 MEASURED = (LipError(segment="mandarin", lip_mm=0.3, mean_pose_mm=1.4, limit_mm=0.9),)
 
@@ -41,13 +43,20 @@ class FakeTrial:
 class Frame:
     """Ports in memory, the core over them, and a driver that reads ``retained``."""
 
-    def __init__(self, retained: dict[str, bytes], anchors: dict[str, bytes], store: Store | None = None) -> None:
+    def __init__(
+        self,
+        retained: dict[str, bytes],
+        anchors: dict[str, bytes],
+        store: Store | None = None,
+        policy: TrialPolicy = NO_PROBATION,
+    ) -> None:
         self.retained = retained
         self.documents = MemoryDocuments(anchors)
         self.journal_port = MemoryJournal()
         self.store: Store = store if store is not None else MemoryStore({})
         self.outbox = MemoryOutbox()
         self.trial = FakeTrial()
+        self.policy = policy
         self.now = 0.0
         self.fetched: Counter[str] = Counter()
         self.published: list[Publish] = []
@@ -66,7 +75,7 @@ class Frame:
             trial=self.trial,
             trust=ImageTrust,
         )
-        self.core = FrameCore(FrameIdentity(FRAME, "rk3588", "zh", "0.1.0"), ports, QUICK)
+        self.core = FrameCore(FrameIdentity(FRAME, "rk3588", "zh", "0.1.0"), ports, QUICK, self.policy)
         return self.core
 
     def connect(self) -> None:

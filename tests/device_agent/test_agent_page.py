@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from device_agent.gate import PASSING
+from device_agent.failures import PASSING
 from device_agent.installer.diagram import WORDS, diagram, written
-from device_agent.installer.machine import SAME, TRANSITIONS, Event
+from device_agent.installer.events import Event
+from device_agent.installer.machine import SAME, TRANSITIONS
 from protocol.errors import Reason
 
 PAGE = Path(__file__).parents[2] / "docs" / "agent.md"
@@ -34,7 +35,7 @@ def test_every_transition_is_drawn() -> None:
         for event, to in row.items():
             drawn = [f"    {start} --> {to}: {WORDS[event]}" in lines for start in (state, "any")]
             assert sum(drawn) == 1 or to in (SAME, state), f"{state} --> {to} is drawn {sum(drawn)} times"
-    assert "    trial --> committed: trial says yes" in lines
+    assert "    probation --> committed: 3 playbacks or 24 healthy hours" in lines
 
 
 def test_a_page_without_its_marks_is_not_overwritten() -> None:

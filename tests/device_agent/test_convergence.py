@@ -51,7 +51,7 @@ def states(frame: Frame) -> list[str]:
 
 def test_a_blank_frame_installs_what_it_should_run(frame: Frame, repository: Repository, first: Published) -> None:
     offer(frame, repository, 1, first)
-    assert states(frame) == ["idle", "downloading", "verifying", "staged", "trial", "committed"]
+    assert states(frame) == ["idle", "downloading", "verifying", "staged", "trial", "trial", "committed"]
     last = frame.reports[-1]
     assert (last.release, last.slot, last.desired_version) == (first.release.sha256, "A", 1)
     assert last.target is None

@@ -6,31 +6,30 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from device_agent.installer.machine import (
-    RESTING,
-    SAME,
-    STATES,
-    TRANSITIONS,
+from device_agent.installer.events import (
     Began,
     Collect,
+    Continued,
     Event,
     Fetched,
-    IllegalStep,
     Kept,
     Note,
     NotPassed,
     Objected,
     Passed,
+    Progressed,
+    Proved,
     RefusedOffer,
     RefusedRelease,
     Report,
     Restarted,
     Save,
     Settled,
+    Stopped,
     TrialBegan,
     Verified,
-    step,
 )
+from device_agent.installer.machine import INSTALLING, SAME, STATES, TRANSITIONS, IllegalStep, state_of, step
 from device_agent.installer.slots import Installed, Journal, Slot
 from protocol.errors import Reason
 from protocol.messages import Failure
@@ -53,7 +52,14 @@ class Installing(RuleBasedStateMachine):
         self.journal = Journal(journal_id="0" * 32)
         self.version = 0
         self.verified: set[str] = set()
+        self.passed: set[str] = set()
         self.committed: list[str] = []
+        self.cuts = 0
+        """Since the last playback on probation."""
+
+    @property
+    def state(self) -> str:
+        return state_of(self.journal)
 
     def happen(self, event: Event) -> None:
         before = self.journal
@@ -63,8 +69,12 @@ class Installing(RuleBasedStateMachine):
             return
         assert effects[:2] == (Save(), Report())
         assert after.sequence == before.sequence + 1
-        if not isinstance(event, Passed):
-            assert (after.active, after.playing) == (before.active, before.playing), "only a commit changes what plays"
+        if not isinstance(event, Proved):
+            assert (after.active, after.committed) == (before.active, before.committed), "only a commit moves it"
+        if isinstance(event, Verified):
+            assert after.playing == before.playing == before.committed, "what plays is never written to"
+        else:
+            assert (after.slot_a, after.slot_b) == (before.slot_a, before.slot_b)
         # What is saved is what is read back after a cut.
         self.journal = msgspec.json.decode(msgspec.json.encode(after), type=Journal)
         assert self.journal == after
@@ -72,53 +82,79 @@ class Installing(RuleBasedStateMachine):
     @rule(release=st.sampled_from(RELEASES))
     def offer(self, release: str) -> None:
         self.version += 1
-        playing = self.journal.playing
-        if playing is not None and playing.release == release:
+        committed = self.journal.committed
+        if committed is not None and committed.release == release:
             self.happen(Settled(self.version))
             assert self.journal.state == "committed"
+        elif self.state == "probation" and self.journal.target == release:
+            counted = self.journal.probation
+            self.happen(Continued(self.version))
+            assert (self.state, self.journal.probation) == ("probation", counted)
         else:
             self.happen(Began(self.version, release))
             assert self.journal.state == "downloading"
+        assert self.journal.desired_version == self.version
 
     @rule()
     def keep(self) -> None:
         self.version += 1
         self.happen(Kept(self.version))
 
-    @precondition(lambda self: self.journal.state == "downloading")
+    @precondition(lambda self: self.state == "downloading")
     @rule()
     def fetched(self) -> None:
         self.happen(Fetched())
 
-    @precondition(lambda self: self.journal.state == "verifying")
+    @precondition(lambda self: self.state == "verifying")
     @rule()
     def verify(self) -> None:
         assert self.journal.target is not None
         self.verified.add(self.journal.target)
         self.happen(Verified(slot_of(self.journal.target)))
 
-    @precondition(lambda self: self.journal.state == "staged")
+    @precondition(lambda self: self.state == "staged")
     @rule()
     def try_it(self) -> None:
         self.happen(TrialBegan())
 
-    @precondition(lambda self: self.journal.state == "trial")
+    @precondition(lambda self: self.state == "trial")
+    @rule()
+    def golden_clips(self) -> None:
+        target = self.journal.target
+        assert target is not None
+        self.happen(Passed((), {"memory_mb": 90.0}))
+        self.passed.add(target)
+        self.cuts = 0
+        assert self.journal.state == "trial"
+        assert self.journal.playing == slot_of(target)
+
+    @precondition(lambda self: self.state == "probation")
+    @rule(played=st.booleans())
+    def progress(self, played: bool) -> None:
+        before = self.journal.probation
+        assert before is not None
+        self.happen(Progressed(before.playbacks + played, before.healthy_s + 60))
+        self.cuts = 0 if played else self.cuts
+
+    @precondition(lambda self: self.state == "probation")
     @rule()
     def commit(self) -> None:
         target = self.journal.target
         assert target is not None
-        self.happen(Passed())
+        plays = self.journal.playing
+        self.happen(Proved(3, 60.0))
         self.committed.append(target)
-        assert self.journal.playing == slot_of(target)
+        assert self.journal.playing == plays
+        assert self.journal.figures == {"memory_mb": 90.0, "playbacks": 3.0, "healthy_h": 0.017}
 
-    @precondition(lambda self: self.journal.state == "trial")
+    @precondition(lambda self: self.state in ("trial", "probation"))
     @rule()
     def go_back(self) -> None:
         target = self.journal.target
         self.happen(NotPassed(FAILURE))
         assert (self.journal.state, self.journal.target, self.journal.failure) == ("reverted", target, FAILURE)
 
-    @precondition(lambda self: self.journal.state in ("downloading", "verifying", "staged"))
+    @precondition(lambda self: self.state in INSTALLING)
     @rule()
     def refuse(self) -> None:
         self.happen(RefusedRelease(FAILURE))
@@ -136,41 +172,68 @@ class Installing(RuleBasedStateMachine):
         before = self.journal
         self.happen(Objected(FAILURE))
         after = self.journal
-        assert (after.state, after.target, after.desired_version) == (
+        assert (after.state, after.target, after.desired_version, after.probation) == (
             before.state,
             before.target,
             before.desired_version,
+            before.probation,
         )
         if after.failure != before.failure:
             assert after.target is None, "it never stands beside the name of a release"
 
-    @rule()
-    def cut(self) -> None:
+    @rule(in_order=st.booleans())
+    def cut(self, in_order: bool) -> None:
+        before = self.state
+        if before == "probation":
+            if in_order:
+                probation = self.journal.probation
+                assert probation is not None
+                self.happen(Stopped(probation.playbacks, probation.healthy_s))
+            else:
+                self.cuts += 1
         self.happen(Restarted())
-        assert self.journal.state in RESTING | {"downloading"}
+        assert self.state == ("downloading" if before in INSTALLING else before)
 
-    @rule(event=st.sampled_from([Fetched(), Verified(slot_of("f" * 64)), TrialBegan(), Passed(), NotPassed(FAILURE)]))
+    @rule(
+        event=st.sampled_from(
+            [Fetched(), Verified(slot_of("f" * 64)), TrialBegan(), Passed(), Proved(3, 0.0), NotPassed(FAILURE)]
+        )
+    )
     def out_of_place(self, event: Event) -> None:
-        if type(event) in TRANSITIONS[self.journal.state] and not isinstance(event, Verified):
+        if type(event) in TRANSITIONS[state_of(self.journal)] and not isinstance(event, Verified):
             return
         with pytest.raises(IllegalStep):
             step(self.journal, event)
 
     @invariant()
-    def what_plays_was_committed_and_is_whole(self) -> None:
-        playing = self.journal.playing
+    def what_is_active_was_committed_and_is_whole(self) -> None:
+        committed = self.journal.committed
         if not self.committed:
-            assert playing is None
+            assert committed is None
             return
-        assert playing == slot_of(self.committed[-1])
-        assert playing.release in self.verified
+        assert committed == slot_of(self.committed[-1])
+        assert committed.release in self.verified & self.passed
+        assert committed.files() <= self.journal.files()
+
+    @invariant()
+    def what_plays_is_active_or_passed_its_golden_clips(self) -> None:
+        playing = self.journal.playing
+        if self.state != "probation":
+            assert playing == self.journal.committed
+            assert self.journal.probation is None
+            return
+        assert self.journal.probation is not None
+        assert playing is not None
+        assert playing.release == self.journal.target
+        assert playing.release in self.passed
         assert playing.files() <= self.journal.files()
+        assert self.journal.probation.restarts == self.cuts
 
     @invariant()
     def a_failure_is_told_only_while_it_is_true(self) -> None:
         if self.journal.state in ("reverted", "failed"):
             assert self.journal.failure is not None
-        if self.journal.state not in RESTING:
+        if self.state in INSTALLING | {"probation"}:
             assert self.journal.failure is None
             assert self.journal.target is not None
 
@@ -183,6 +246,9 @@ def test_every_state_of_the_table_exists_and_can_be_reached_and_left() -> None:
     assert set(TRANSITIONS) == set(STATES)
     targets = {to for row in TRANSITIONS.values() for to in row.values()} - {SAME}
     assert targets == set(STATES)
+    assert {
+        state for state, row in TRANSITIONS.items() if "committed" in (to for e, to in row.items() if e != Settled)
+    } == {"probation"}
     for state, row in TRANSITIONS.items():
         assert any(to not in (SAME, state) for to in row.values())
 
@@ -192,8 +258,11 @@ def test_a_commit_tidies_up_and_a_refusal_says_why() -> None:
     events = (Began(1, RELEASES[0]), Fetched(), Verified(slot_of(RELEASES[0])), TrialBegan())
     for event in events:
         journal, _ = step(journal, event)
-    assert step(journal, Passed())[1] == (Save(), Report(), Collect())
     assert step(journal, NotPassed(FAILURE))[1] == (Save(), Report(), Note(FAILURE))
+    journal, effects = step(journal, Passed())
+    assert effects == (Save(), Report())
+    assert step(journal, NotPassed(FAILURE))[1] == (Save(), Report(), Note(FAILURE))
+    assert step(journal, Proved(3, 0.0))[1] == (Save(), Report(), Collect())
 
 
 def test_cut_off_trials_are_counted_for_one_offer() -> None:

@@ -1,0 +1,135 @@
+"""Probation: counts what a release does while it plays uncommitted, and says when that is enough or too much.
+
+Playbacks are saved at once, healthy time at most every SAVE_EVERY_S (flash wears out): a power cut costs the minutes
+since then. What cannot be saved is kept in memory and tried again; a release that has failed stops playing at once
+all the same.
+"""
+
+import logging
+
+from device_agent.installer.driver import Installer
+from device_agent.installer.events import Event, NotPassed, Progressed, Proved, Stopped
+from device_agent.installer.machine import MAX_TRIAL_ATTEMPTS
+from device_agent.installer.slots import Probation
+from device_agent.ports import TrialPolicy
+from device_agent.telemetry import sentence
+from protocol.errors import Reason
+from protocol.messages import Failure
+
+log = logging.getLogger(__name__)
+
+SAVE_EVERY_S = 600.0
+SAVE_AGAIN_S = 60.0
+"""Wait after the journal could not be saved."""
+
+
+class Watch:
+    """Watches over the release on probation, while there is one. ``now`` is seconds on the driver's clock."""
+
+    def __init__(self, installer: Installer, policy: TrialPolicy) -> None:
+        self._installer = installer
+        self._policy = policy
+        self._failure: Failure | None = None
+        self._playbacks = 0
+        self._healthy_s = 0.0
+        """Both not saved yet."""
+        self._counted_to: float | None = None
+        self._save_at = 0.0
+        self._blocked_until: float | None = None
+        self._judge_restarts()
+
+    @property
+    def failed(self) -> bool:
+        """Whether the release on probation must not play any more, though the journal could not be told yet."""
+        return self._failure is not None
+
+    @property
+    def deadline(self) -> float | None:
+        """When ``tick`` is due; 0 when the time is not known yet."""
+        probation = self._installer.journal.probation
+        if probation is None:
+            return None
+        if self._counted_to is None:
+            return 0.0
+        if self._blocked_until is not None:
+            return self._blocked_until
+        left_s = self._policy.healthy_s - probation.healthy_s - self._healthy_s
+        return min(self._save_at, self._counted_to + left_s / self._policy.rate)
+
+    def tick(self, now: float) -> None:
+        """Time has passed."""
+        if self._installer.journal.probation is None:
+            self._forget()
+            return
+        if self._counted_to is None:
+            self._save_at = now + SAVE_EVERY_S
+        else:
+            self._healthy_s += max(now - self._counted_to, 0.0) * self._policy.rate
+        self._counted_to = now
+        self._judge(now)
+
+    def played(self, now: float, release: str, crash: str | None) -> None:
+        """A playback with ``release`` has ended; ``crash`` is a sentence when rendering crashed or hung."""
+        journal = self._installer.journal
+        if journal.probation is None or journal.target != release:
+            return
+        if crash is None:
+            self._playbacks += 1
+        elif self._failure is None:
+            self._failure = self._lost(journal.probation, crash)
+        self.tick(now)
+
+    def stop(self, now: float) -> None:
+        """The agent is about to end in order; the next start will not count as a crash."""
+        self.tick(now)
+        probation = self._installer.journal.probation
+        if probation is not None:
+            self._apply(Stopped(*self._total(probation)), now)
+
+    def _judge(self, now: float) -> None:
+        probation = self._installer.journal.probation
+        if probation is None or (self._blocked_until is not None and now < self._blocked_until):
+            return
+        playbacks, healthy_s = self._total(probation)
+        if self._failure is not None:
+            # The counts first: the report of the failure says how far probation had come.
+            if self._apply(Progressed(playbacks, healthy_s), now):
+                self._apply(NotPassed(self._failure), now)
+        elif playbacks >= self._policy.playbacks or healthy_s >= self._policy.healthy_s:
+            self._apply(Proved(playbacks, healthy_s), now)
+        elif self._playbacks or now >= self._save_at:
+            self._apply(Progressed(playbacks, healthy_s), now)
+
+    def _judge_restarts(self) -> None:
+        probation = self._installer.journal.probation
+        if probation is None or probation.restarts < MAX_TRIAL_ATTEMPTS:
+            return
+        said = f"The agent was cut off {probation.restarts} times without a playback: the release may bring it down."
+        self._failure = self._lost(probation, said)
+        self._apply(NotPassed(self._failure), 0.0)
+
+    def _lost(self, probation: Probation, why: str) -> Failure:
+        playbacks, healthy_s = self._total(probation)
+        after = f"On probation, after {playbacks} playbacks and {healthy_s / 3_600:.1f} healthy hours: {why}"
+        blank = " The frame is blank again." if self._installer.journal.committed is None else ""
+        return Failure(reason=Reason.TRIAL_FAILED, detail=sentence(after + blank))
+
+    def _total(self, probation: Probation) -> tuple[int, float]:
+        return probation.playbacks + self._playbacks, probation.healthy_s + self._healthy_s
+
+    def _apply(self, event: Event, now: float) -> bool:
+        try:
+            self._installer.apply(event)
+        except OSError as error:
+            log.error("The journal cannot be saved: %s", error)
+            self._blocked_until = now + SAVE_AGAIN_S
+            return False
+        self._blocked_until = None
+        self._playbacks, self._healthy_s, self._save_at = 0, 0.0, now + SAVE_EVERY_S
+        if self._installer.journal.probation is None:
+            self._forget()
+        return True
+
+    def _forget(self) -> None:
+        self._failure, self._counted_to, self._blocked_until = None, None, None
+        self._playbacks, self._healthy_s = 0, 0.0
