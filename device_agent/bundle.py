@@ -21,6 +21,7 @@ from typing import BinaryIO, NamedTuple, Self
 import msgspec
 import numpy as np
 
+from device_agent.bundle_check import check_manifest
 from device_agent.bundle_manifest import (
     BundleError,
     FileEntry,
@@ -29,7 +30,6 @@ from device_agent.bundle_manifest import (
     Manifest,
     RuntimeName,
     StageName,
-    check_manifest,
     fail,
 )
 

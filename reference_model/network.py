@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from device_agent.pipeline.motion import MASKED
+from device_agent.pipeline.stages import MASKED
 from reference_model.shape import CACHED, HEAD_WIDTH, HEADS, LAYERS, OUTPUTS, SLOTS, WIDTH, WINDOW
 
 

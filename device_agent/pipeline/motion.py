@@ -22,8 +22,8 @@ from device_agent.pipeline.features import (
 from device_agent.pipeline.stages import StageGraph
 from device_agent.runtime.base import RuntimeFailure
 
-# Added to the attention scores of window slots that hold nothing yet; a larger value would waste INT8's range.
-MASKED = -16.0
+MAX_WAITING = 256
+"""Pieces of sound that may be pushed before the motion they complete is asked for."""
 
 
 class MotionStream:
@@ -37,10 +37,9 @@ class MotionStream:
             raise RuntimeFailure("This bundle wants other audio features than this agent computes; update the agent.")
         self._graph = graph
         self._extractor = FeatureExtractor()
-        self._due: deque[FloatArray] = deque()
-        self._states = graph.fresh_states()
-        self._mask = np.full(manifest.stage("motion").input("mask").shape, MASKED, dtype=np.float32)
-        self._empty_slots = self._mask.shape[-1]
+        self._waiting: deque[FloatArray] = deque()
+        self._samples = 0
+        self._states = graph.start()
         self._look_ahead = audio.look_ahead_steps
         self._to_drop = audio.look_ahead_steps
         self._finished = False
@@ -51,32 +50,43 @@ class MotionStream:
     def push(self, samples: FloatArray) -> Iterator[FloatArray]:
         """Take mono 16 kHz samples in [-1, 1] and give the motion they complete, each computed when it is asked for.
 
-        What one iterator did not deliver, the next one does. Iterating raises RuntimeFailure when the graph fails.
+        Nothing is copied or computed ahead, so an hour costs no more than its samples: leave them as they are until
+        their motion has been asked for. What one iterator did not deliver, the next one does. Iterating raises
+        RuntimeFailure when the graph fails.
         """
         if self._finished:
             raise ValueError("This motion stream was finished; start a new one for a new sound.")
-        self._due.extend(self._extractor.push(samples))
+        if len(self._waiting) >= MAX_WAITING:
+            raise ValueError(f"{MAX_WAITING} pieces of sound wait already; ask for their motion before the next one.")
+        self._append(samples)
         return self._deliver()
 
     def finish(self) -> Iterator[FloatArray]:
         """End the sound and give the motion still due: in all, one array per started 40 ms."""
         if not self._finished:
             self._finished = True
-            self._due.extend(self._extractor.finish())
-            self._due.extend(self._extractor.push(np.zeros(self._look_ahead * STEP_SAMPLES, dtype=np.float32)))
+            silence = -self._samples % STEP_SAMPLES + self._look_ahead * STEP_SAMPLES
+            self._append(np.zeros(silence, dtype=np.float32))
         return self._deliver()
 
+    def _append(self, samples: FloatArray) -> None:
+        piece = np.asarray(samples, dtype=np.float32).reshape(-1)
+        self._samples += piece.size
+        self._waiting.append(piece)
+
     def _deliver(self) -> Iterator[FloatArray]:
-        while self._due:
-            motion = self._step(self._due.popleft())
-            if motion is not None:
-                yield motion
+        while self._waiting:
+            piece = self._waiting.popleft()
+            if piece.size > STEP_SAMPLES:
+                self._waiting.appendleft(piece[STEP_SAMPLES:])
+            # At most one step of features: less than one was pending.
+            for features in self._extractor.push(piece[:STEP_SAMPLES]):
+                motion = self._step(features)
+                if motion is not None:
+                    yield motion
 
     def _step(self, features: FloatArray) -> FloatArray | None:
-        if self._empty_slots:
-            self._empty_slots -= 1
-            self._mask[..., self._empty_slots] = 0.0
-        motion = self._graph.step({"features": features[None], "mask": self._mask}, self._states)
+        motion = self._graph.step({"features": features[None]}, self._states)
         if self._to_drop:
             self._to_drop -= 1
             return None

@@ -2,29 +2,28 @@
 
 from typing import Any
 
-import numpy as np
-
-from device_agent.adapters import Adapter, AdapterError
+from device_agent.adapters import Adapter
 from device_agent.bundle import Bundle
-from device_agent.bundle_manifest import FloatArray, Stage, StageName
-from device_agent.runtime.base import RuntimeFailure, Tensors
+from device_agent.bundle_manifest import FloatArray, RuntimeName, Stage, StageName
+from device_agent.runtime.base import Inputs, RuntimeFailure, Tensors, first_line
 
 
 class OrtRuntime:
     """StageRuntime on ONNX Runtime's CPU provider; one thread by default, so playback leaves cores to the picture."""
 
+    name: RuntimeName = "onnx"
+
     def __init__(self, stage: StageName = "motion", intra_op_threads: int = 1) -> None:
         self._stage = stage
         self._threads = intra_op_threads
         self._session: Any = None
-        self._bundle_sha256 = ""
-        self._no_adapter: dict[str, FloatArray] = {}
-        self._adapter: dict[str, FloatArray] = {}
+        self._inputs: Inputs | None = None
         self._outputs: list[str] = []
 
     def load(self, bundle: Bundle) -> None:
         import onnxruntime as ort  # 20 MB that an idle frame need not hold
 
+        self.close()
         options = ort.SessionOptions()
         options.intra_op_num_threads = self._threads
         options.inter_op_num_threads = 1
@@ -35,50 +34,41 @@ class OrtRuntime:
             session = ort.InferenceSession(
                 bundle.graph(self._stage, "onnx"), options, providers=["CPUExecutionProvider"]
             )
-        except RuntimeError as error:
-            raise RuntimeFailure(f"The graph of {self._stage} cannot be loaded: {_first_line(error)}") from error
         except Exception as error:
-            if type(error).__module__.startswith("onnxruntime"):
-                raise RuntimeFailure(f"The graph of {self._stage} cannot be loaded: {_first_line(error)}") from error
+            if _is_ours(error):
+                raise RuntimeFailure(f"The graph of {self._stage} cannot be loaded: {first_line(error)}") from error
             raise
         stage = bundle.manifest.stage(self._stage)
         _check_signature(session, stage)
-        taken = {spec.name for spec in stage.inputs}
-        self._no_adapter = {
-            tensor.name: _zeros(tensor.shape) for tensor in bundle.manifest.adapter.tensors if tensor.name in taken
-        }
-        self._adapter = self._no_adapter
         self._outputs = [spec.name for spec in stage.outputs]
-        self._session, self._bundle_sha256 = session, bundle.sha256
+        self._session, self._inputs = session, Inputs(bundle, stage)
 
     def set_adapter(self, adapter: Adapter | None) -> None:
-        if adapter is None:
-            self._adapter = self._no_adapter
-            return
-        if adapter.base_model != self._bundle_sha256:
-            raise AdapterError(f"The adapter {adapter.name} was loaded for another base model than the running one.")
-        # One assignment: a step that runs in another thread sees all old tensors or all new ones.
-        self._adapter = {name: adapter.tensors[name] for name in self._no_adapter}
+        if self._inputs is None:
+            raise RuntimeFailure("The runtime has no bundle yet; load one first.")
+        self._inputs.set_adapter(adapter)
 
     def step(self, inputs: Tensors) -> dict[str, FloatArray]:
-        if self._session is None:
+        if self._session is None or self._inputs is None:
             raise RuntimeFailure("The runtime has no bundle yet; load one first.")
+        ordered = self._inputs.of(inputs)
         try:
-            values = self._session.run(self._outputs, {**inputs, **self._adapter})
+            values = self._session.run(self._outputs, ordered)
         except Exception as error:
-            if type(error).__module__.startswith("onnxruntime") or isinstance(error, (RuntimeError, ValueError)):
-                raise RuntimeFailure(f"The graph of {self._stage} failed: {_first_line(error)}") from error
+            if _is_ours(error):
+                raise RuntimeFailure(f"The graph of {self._stage} failed: {first_line(error)}") from error
             raise
         return dict(zip(self._outputs, values, strict=True))
 
     def close(self) -> None:
-        self._session = None
+        self._session = self._inputs = None
 
 
-def _zeros(shape: tuple[int, ...]) -> FloatArray:
-    zeros = np.zeros(shape, dtype=np.float32)
-    zeros.flags.writeable = False
-    return zeros
+def _is_ours(error: Exception) -> bool:
+    # ONNX Runtime's own errors derive from Exception alone, and some of its bindings raise plain ones.
+    if type(error).__module__.startswith("onnxruntime"):
+        return True
+    return isinstance(error, RuntimeError) or type(error) is ValueError
 
 
 def _check_signature(session: Any, stage: Stage) -> None:
@@ -86,10 +76,6 @@ def _check_signature(session: Any, stage: Stage) -> None:
         ("input", stage.inputs, session.get_inputs()),
         ("output", stage.outputs, session.get_outputs()),
     ):
-        declared = [(spec.name, list(spec.shape)) for spec in specs]
-        if declared != [(node.name, list(node.shape)) for node in found]:
+        declared = [(spec.name, list(spec.shape), "tensor(float)") for spec in specs]
+        if declared != [(node.name, list(node.shape), node.type) for node in found]:
             raise RuntimeFailure(f"The {kind}s of the graph of {stage.name} are not those its manifest declares.")
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().split("\n", 1)[0].rstrip(".") + "."

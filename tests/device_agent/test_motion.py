@@ -67,8 +67,8 @@ def test_a_long_sound_takes_no_more_memory_than_its_window() -> None:
     stream = MotionStream(graph())
     for _ in range(3):
         assert len(list(stream.push(speech(100)))) >= 98
-    assert stream._states["kv_in"].shape == bundle().manifest.stage("motion").input("kv_in").shape
-    assert not stream._due
+    assert stream._states["motion"]["kv_in"].shape == bundle().manifest.stage("motion").input("kv_in").shape
+    assert not stream._waiting
 
 
 def test_an_iterator_left_early_loses_nothing() -> None:
@@ -113,6 +113,6 @@ def test_an_adapter_changes_the_motion_at_once_and_leaves_nothing_behind() -> No
 
 
 def test_a_bundle_that_wants_other_features_is_refused() -> None:
-    odd = StageGraph(Bundle.open(with_manifest(lambda manifest: manifest["audio"].update(coefficients=40))))
+    odd = StageGraph(Bundle.open(with_manifest(lambda manifest: manifest["audio"].update(sample_rate=8_000))))
     with pytest.raises(RuntimeFailure, match="update the agent"):
         MotionStream(odd)
