@@ -9,10 +9,10 @@ from typing import Final
 import cv2
 import numpy as np
 
-from device_agent.video import SOUND_RATE, Image, VideoError, VideoReader, VideoWriter
+from device_agent.pipeline.canvas import whole
+from device_agent.pipeline.framing import HEIGHT, WIDTH
+from device_agent.video import SOUND_RATE, Image, VideoError, VideoReader, VideoWriter, sound_of
 
-WIDTH: Final = 1920
-HEIGHT: Final = 1080
 _HALF: Final = WIDTH // 2
 _LABEL_HEIGHT: Final = 84
 _LABEL_LETTERS: Final = 60
@@ -46,12 +46,13 @@ def compare(left: Path, right: Path, out: Path, left_label: str = "before", righ
     """
     labels = _label_bar(left_label, right_label)
     reader = VideoReader(left)
-    with VideoWriter(out, WIDTH, HEIGHT, reader.sound(), SOUND_RATE) as writer:
+    sound = reader.sound()
+    with VideoWriter(out, WIDTH, HEIGHT, SOUND_RATE) as writer:
         for one, other in _pairs(reader.frames(), VideoReader(right).frames()):
             frame = np.hstack([_half(one), _half(other)])
             frame[:, _HALF - 2 : _HALF + 2] = 255
             frame[:_LABEL_HEIGHT] = _over(frame[:_LABEL_HEIGHT], labels)
-            writer.write(frame)
+            writer.write(whole(frame), sound_of(sound, SOUND_RATE, writer.frames))
         return writer.frames
 
 

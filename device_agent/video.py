@@ -14,8 +14,6 @@ from typing import Any, Final, Self
 import numpy as np
 import numpy.typing as npt
 
-from device_agent.pipeline.voice import resample
-
 Image = npt.NDArray[np.uint8]
 Samples = npt.NDArray[np.float32]
 
@@ -43,13 +41,13 @@ class VideoWriter:
     Leaving the block with an exception leaves no file behind.
     """
 
-    def __init__(self, path: Path | str, width: int, height: int, sound: Samples, rate: int) -> None:
-        """`sound` (n,) float32 mono in -1..1 at `rate` Hz; it is cut or padded by silence to the video's length."""
+    def __init__(self, path: Path | str, width: int, height: int, rate: int) -> None:
+        """`rate`: samples per second of the sound that will come."""
         av = load_av()
         self._av = av
         self._path = Path(path)
         self._partial = self._path.with_name(self._path.name + ".partial")
-        self._sound = resample(sound, rate, SOUND_RATE)
+        self._rate = rate
         self._sent = 0
         self._frames = 0
         with self._complaining():
@@ -63,6 +61,7 @@ class VideoWriter:
         self._video.codec_context.thread_count = 2
         self._audio = self._container.add_stream("aac", rate=SOUND_RATE, layout="mono")
         self._audio.bit_rate = 96_000
+        self._resampler = av.AudioResampler(format="fltp", layout="mono", rate=SOUND_RATE, frame_size=_AUDIO_BLOCK)
         with self._complaining():
             self._container.start_encoding()
 
@@ -71,27 +70,28 @@ class VideoWriter:
         """How many frames were written."""
         return self._frames
 
-    def write(self, frame: Image) -> None:
-        """Append one frame, (height, width, 3) uint8 BGR, and the 40 ms of sound that belong to it."""
-        picture = self._av.VideoFrame.from_ndarray(frame, format="bgr24")
+    def write(self, frame: Image, sound: Samples) -> None:
+        """Append one I420 frame, (1.5 x height, width) uint8, and its sound, (rate / 25,) float32 mono in -1..1.
+
+        The frame may be drawn over as soon as this returns.
+        """
+        picture = self._av.VideoFrame.from_numpy_buffer(frame, format="yuv420p")
         picture.pts, picture.time_base = self._frames, Fraction(1, FPS)
         self._frames += 1
         self._mux(self._video.encode(picture))
-        self._write_sound(self._frames * SOUND_RATE // FPS)
+        if len(sound):
+            self._write_sound(sound)
 
-    def _write_sound(self, until: int) -> None:
-        while self._sent + _AUDIO_BLOCK <= until:
-            self._write_block(_AUDIO_BLOCK)
+    def _write_sound(self, sound: Samples) -> None:
+        block = self._av.AudioFrame.from_ndarray(sound.reshape(1, -1), format="fltp", layout="mono")
+        block.sample_rate = self._rate
+        block.pts, block.time_base = self._sent, Fraction(1, self._rate)
+        self._sent += len(sound)
+        self._encode_sound(self._resampler.resample(block))
 
-    def _write_block(self, length: int) -> None:
-        block = np.zeros((1, length), np.float32)
-        part = self._sound[self._sent : self._sent + length]
-        block[0, : len(part)] = part
-        frame = self._av.AudioFrame.from_ndarray(block, format="fltp", layout="mono")
-        frame.sample_rate = SOUND_RATE
-        frame.pts, frame.time_base = self._sent, Fraction(1, SOUND_RATE)
-        self._sent += length
-        self._mux(self._audio.encode(frame))
+    def _encode_sound(self, blocks: Any) -> None:
+        for block in blocks:
+            self._mux(self._audio.encode(block))
 
     def _mux(self, packets: Any) -> None:
         with self._complaining():
@@ -121,9 +121,8 @@ class VideoWriter:
             self._discard()
             return
         try:
-            rest = min(self._frames * SOUND_RATE // FPS, len(self._sound)) - self._sent
-            if rest > 0:
-                self._write_block(rest)
+            if self._sent:
+                self._encode_sound(self._resampler.resample(None))
             for stream in (self._video, self._audio):
                 self._mux(stream.encode(None))
             with self._complaining():
@@ -132,6 +131,13 @@ class VideoWriter:
         except VideoError:
             self._discard()
             raise
+
+
+def sound_of(sound: Samples, rate: int, frame: int) -> Samples:
+    """The sound (n,) at `rate` Hz that belongs to frame number `frame`; silence after its end."""
+    first, last = frame * rate // FPS, (frame + 1) * rate // FPS
+    part = sound[first:last]
+    return part if len(part) == last - first else np.pad(part, (0, last - first - len(part)))
 
 
 class VideoReader:

@@ -9,6 +9,7 @@ from typing import Final
 import cv2
 import numpy as np
 
+from device_agent.pipeline.canvas import Box
 from device_agent.pipeline.face import Image, Points
 from device_agent.pipeline.mouth import Curve, Placement
 
@@ -57,10 +58,14 @@ class Eyes:
         if len(self._eyes) < len(_EYES):
             self._eyes = []  # winking would be worse than staring
 
-    def draw(self, frame: Image, down: float) -> None:
-        """Set both lids in `frame`, in place: 0 as in the photo, 1 closed."""
-        for eye in self._eyes:
-            eye.draw(frame, down)
+    @property
+    def boxes(self) -> list[Box]:
+        """Where the eyes that can blink are, with even sides; none or two."""
+        return [eye.box for eye in self._eyes]
+
+    def pictures(self, down: float) -> list[tuple[Box, Image]]:
+        """Both eyes as BGR pictures with their lids set: 0 as in the photo, 1 closed. Do not write to them."""
+        return [(eye.box, eye.picture(down)) for eye in self._eyes]
 
 
 class _Eye:
@@ -88,32 +93,33 @@ class _Eye:
         height, width = still.shape[:2]
         left, top = (max(0, int(value)) for value in np.floor(corner.min(axis=1)))
         right, bottom = np.ceil(corner.max(axis=1)).astype(int)
-        self._box = (slice(top, max(top, min(height, int(bottom)))), slice(left, max(left, min(width, int(right)))))
+        self.box = Box(left, top, max(left, min(width, int(right))), max(top, min(height, int(bottom)))).even()
+        self._rows_columns = self.box.slices
         self._still = still
         self._matrix = placement.matrix()
         self._softness_mm = np.float32(softness / placement.scale)
-        grid_x, grid_y = np.meshgrid(np.arange(left, self._box[1].stop), np.arange(top, self._box[0].stop))
+        grid_x, grid_y = np.meshgrid(np.arange(self.box.left, self.box.right), np.arange(self.box.top, self.box.bottom))
         flat = np.column_stack([grid_x.reshape(-1), grid_y.reshape(-1)]).astype(np.float32)
         mm = placement.to_mouth(flat).astype(np.float32)
         self._x, self._y = (mm[:, axis].reshape(grid_x.shape) for axis in (0, 1))
         self._upper = Curve(local, upper)(mm[:, 0]).reshape(grid_x.shape)
         self._lower = np.maximum(self._upper, Curve(local, lower)(mm[:, 0]).reshape(grid_x.shape))
         self.can_blink = self._is_open(still)
-        self._patches: dict[float, Image] = {0.0: still[self._box].copy()}
+        self._patches: dict[float, Image] = {0.0: still[self._rows_columns].copy()}
 
-    def draw(self, frame: Image, down: float) -> None:
+    def picture(self, down: float) -> Image:
         if down not in self._patches:
             if len(self._patches) > len(_BLINK):  # only a caller with other values than a blink's gets here
                 self._patches = {0.0: self._patches[0.0]}
             self._patches[down] = self._drawn(np.float32(min(1.0, max(0.0, down))))
-        frame[self._box] = self._patches[down]
+        return self._patches[down]
 
     def _is_open(self, still: Image) -> bool:
         gap = self._lower - self._upper
         if gap.size == 0 or float(gap.max()) < _OPEN_MM:
             return False
         inside = (self._y > self._upper + 0.2 * gap) & (self._y < self._lower - 0.2 * gap) & (gap > 1)
-        light = cv2.cvtColor(still[self._box], cv2.COLOR_BGR2GRAY)[inside].astype(np.float64)
+        light = cv2.cvtColor(still[self._rows_columns], cv2.COLOR_BGR2GRAY)[inside].astype(np.float64)
         x = self._x[inside]
         if x.size < 10 * _SLICES:
             return False
@@ -135,7 +141,7 @@ class _Eye:
         source_y = self._y - travel * share * share * (3 - 2 * share)
         shift = source_y - self._y
         rows, columns = np.indices(self._x.shape, dtype=np.float32)
-        left, top = self._box[1].start, self._box[0].start
+        left, top = self.box.left, self.box.top
         lid = cv2.remap(
             self._still,
             columns + np.float32(left) + shift * np.float32(self._matrix[0, 1]),

@@ -16,6 +16,8 @@ from device_agent.pipeline.face import Image, Points
 from device_agent.pipeline.mouth import Line, Mouth, Placement
 
 Plane = npt.NDArray[np.float32]
+Layer = tuple[Plane, Plane]
+"""Colour (h, w, 3) 0..255 and alpha (h, w) 0..1."""
 
 # BGR, for a face of middling brightness.
 _DARK: Final = (20.0, 16.0, 34.0)
@@ -34,8 +36,6 @@ _TONGUE_RISES: Final = 0.35
 # Half widths of the teeth from the middle outwards, as they appear from the front.
 _UPPER_TEETH_MM: Final = (0.0, 8.2, 14.4, 20.0, 23.5)
 _LOWER_TEETH_MM: Final = (0.0, 5.2, 10.6, 16.2, 20.0)
-_FULLY: Final = np.ones(3, np.float32)
-_WHOLE: Final = np.float32(1)
 # The light that pushed-out lips take from the teeth; what is left is warm, as skin lets red through.
 _IN_SHADE: Final = np.array((0.24, 0.2, 0.12), np.float32)
 _CHEEKS: Final = (50, 280, 205, 425)
@@ -63,7 +63,7 @@ class Interior:
     ) -> None:
         """`rectangle` is (left, top, right, bottom) in canvas pixels; `softness` the photo's blur in pixels."""
         left, top, right, bottom = rectangle
-        self._size = (right - left, bottom - top)
+        self._top, self._width = top, right - left
         self._scale = placement.scale
         self._down = placement.matrix()[:, 1] / placement.scale  # one step down the face, in canvas pixels
         x, y = _mouth_coordinates(placement, rectangle)
@@ -80,28 +80,30 @@ class Interior:
         centre = (mouth.left + mouth.right) / 2
         edge = closed + np.float32(_UPPER_EDGE_MM)
         if mouth.photo_gap > 0:
-            self._upper = _photo_teeth(canvas[top:bottom, left:right], mouth, placement, rectangle, x, y)
+            self._upper = _split(_photo_teeth(canvas[top:bottom, left:right], mouth, placement, rectangle, x, y))
             _, lower_edge = mouth.opening(x.reshape(-1))
             edge = np.maximum(edge, lower_edge.reshape(x.shape))
         else:
             upper = _teeth(x - centre, edge - y, _UPPER_TEETH_MM, tones(_TOOTH), 9.5)
             upper[:, :, :3] *= self._side[:, :, None]
-            self._upper = _blurred(upper, softness)
+            self._upper = _split(_blurred(upper, softness))
         top_edge = edge - np.float32(_OVERBITE_MM)
         lower = _teeth(x - centre, y - top_edge - 0.02 * (x - centre) ** 2, _LOWER_TEETH_MM, tones(_TOOTH) * 0.72, 8.0)
-        self._lower = _blurred(lower, softness)
-        self._tongue = _tongue(x - centre, y, tones(_TONGUE))
+        self._lower = _split(_blurred(lower, softness))
+        self._tongue = _split(_tongue(x - centre, y, tones(_TONGUE)))
 
-    def paint(self, motion: npt.NDArray[np.float32], edges: Edges, floor_mm: float) -> Plane:
-        """(h, w, 3) float32: the rectangle as it would look without lips.
+    def paint(self, motion: npt.NDArray[np.float32], edges: Edges, floor_mm: float, rows: tuple[int, int]) -> Plane:
+        """(rows, w, 3) float32: the rectangle's canvas rows `rows` (first, last) as they would look without lips.
 
-        `motion`: 6 values in mm; `floor_mm`: where the lower lip's edge is in the middle, in the mouth's frame.
+        `motion`: 6 values in mm; `edges` of those rows; `floor_mm`: where the lower lip's edge is in the middle, in
+        the mouth's frame.
         """
         opening, protrusion, jaw, raised = (max(0.0, float(motion[index])) for index in (0, 2, 3, 5))
-        picture = self._dark.copy()
+        part = slice(rows[0] - self._top, rows[1] - self._top)
+        picture = self._dark[part]
         seen = _TONGUE_SEEN * opening + _TONGUE_RISES * raised
-        _lay(picture, self._shifted(self._tongue, floor_mm - seen))
-        _lay(picture, self._shifted(self._lower, jaw))
+        picture = _laid(picture, *self._shifted(self._tongue, floor_mm - seen, part))
+        picture = _laid(picture, *self._shifted(self._lower, jaw, part))
         # Lips throw a shadow inwards: deep under the upper one, shallow above the lower one.
         below = edges.below_upper / np.float32(self._scale)
         shade = np.clip(below / np.float32(4), 0, 1) * np.float32(0.5) + np.float32(0.5)
@@ -109,18 +111,25 @@ class Interior:
         # Pushed-out lips keep the light off the teeth.
         hidden = np.float32(min(1.0, protrusion / 7))
         lit = 1 - hidden * self._in_shade
-        picture *= (shade * self._side)[:, :, None]
+        shade *= self._side[part]
+        picture = np.asarray(cv2.multiply(picture, cv2.merge([shade, shade, shade])), np.float32)
         # Teeth stand in front, in better light; only the upper lip shades them.
         lit_by = np.clip(below / np.float32(2), 0, 1) * np.float32(0.25) + np.float32(0.75)
-        _lay(picture, self._upper, lit_by[:, :, None] * lit, 1 - np.float32(0.25) * hidden)
-        return picture
+        colour, alpha = self._upper
+        colour = np.asarray(cv2.multiply(colour[part], cv2.merge([lit_by * each for each in lit])), np.float32)
+        return _laid(picture, colour, alpha[part] * (1 - np.float32(0.25) * hidden))
 
-    def _shifted(self, layer: Plane, down_mm: float) -> Plane:
+    def _shifted(self, layer: Layer, down_mm: float, part: slice) -> Layer:
         shift = self._down * (down_mm * self._scale)
-        matrix = np.array([[1.0, 0.0, shift[0]], [0.0, 1.0, shift[1]]])
-        return cv2.warpAffine(  # type: ignore[return-value]
-            layer, matrix, self._size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+        matrix = np.array([[1.0, 0.0, shift[0]], [0.0, 1.0, shift[1] - part.start]])
+        size = (self._width, part.stop - part.start)
+        colour, alpha = (
+            np.asarray(
+                cv2.warpAffine(each, matrix, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE), np.float32
+            )
+            for each in layer
         )
+        return colour, alpha
 
 
 class _Tones:
@@ -219,7 +228,11 @@ def _tongue(x: Plane, depth: Plane, colour: Plane) -> Plane:
     return np.dstack([colour[None, None, :] * light[:, :, None], alpha]).astype(np.float32)
 
 
-def _lay(picture: Plane, layer: Plane, lit: Plane = _FULLY, cover: np.float32 = _WHOLE) -> None:
-    """Put a layer (colour, alpha) over `picture`, in place, its colour dimmed by `lit`, its alpha by `cover`."""
-    alpha = layer[:, :, 3:] * cover
-    picture += (layer[:, :, :3] * lit - picture) * alpha
+def _laid(picture: Plane, colour: Plane, alpha: Plane) -> Plane:
+    """A layer over `picture`."""
+    return np.asarray(cv2.blendLinear(colour, picture, alpha, 1 - alpha), np.float32)
+
+
+def _split(layer: Plane) -> Layer:
+    """(h, w, 4) in two, each in one piece."""
+    return np.ascontiguousarray(layer[:, :, :3]), np.ascontiguousarray(layer[:, :, 3])

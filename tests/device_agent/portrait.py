@@ -11,7 +11,9 @@ import numpy.typing as npt
 from device_agent.bundle import Bundle
 from device_agent.pipeline.face import FaceFinder, Image, Points
 from device_agent.pipeline.photo import read_photo
-from device_agent.pipeline.render import PortraitRenderer
+from device_agent.pipeline.acting import STILL, Pose, Sway
+from device_agent.pipeline.canvas import to_bgr
+from device_agent.pipeline.render import Canvas, PortraitRenderer
 
 REFERENCE = Path(__file__).resolve().parents[2] / "reference_model"
 PORTRAIT = REFERENCE / "assets" / "portrait.png"
@@ -41,6 +43,13 @@ def landmarks() -> Points:
 @functools.cache
 def renderer() -> PortraitRenderer:
     return PortraitRenderer(photo(), landmarks())
+
+
+def shown(portrait: PortraitRenderer, motion: np.ndarray, lids_down: float = 0.0, sway: Sway = STILL) -> Image:
+    """One pose on a canvas of its own, as BGR."""
+    canvas = Canvas()
+    portrait.draw(canvas, Pose(motion, lids_down, sway))
+    return to_bgr(canvas.frame)
 
 
 def pose(**millimetres: float) -> np.ndarray:
