@@ -6,6 +6,7 @@ that rests in the training set's mean pose is always given next to it: a model h
 """
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +17,9 @@ from device_agent.bundle_manifest import FloatArray
 from device_agent.pipeline.motion import motion_for
 from device_agent.pipeline.stages import StageGraph, States
 from device_agent.runtime import OrtRuntime, RuntimeFactory, Tensors
+
+RETRIES = 2
+"""Measurements that may follow one whose steps alone were too slow."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +39,7 @@ class SegmentResult:
 
 @dataclass(frozen=True)
 class GoldenResult:
-    """All segments and the time of one step in ms, median and 99th percentile, with the median's limit."""
+    """All segments and the time of one step in ms, median and 99th percentile, with the latter's limit."""
 
     segments: tuple[SegmentResult, ...]
     step_p50_ms: float
@@ -47,6 +51,11 @@ class GoldenResult:
         return not self.failures
 
     @property
+    def in_time(self) -> bool:
+        """Whether steps are as fast as they must be."""
+        return self.step_limit_ms is None or self.step_p99_ms <= self.step_limit_ms
+
+    @property
     def failures(self) -> tuple[str, ...]:
         """One sentence per limit that was missed."""
         sentences = [
@@ -54,10 +63,12 @@ class GoldenResult:
             for result in self.segments
             if not result.passed
         ]
-        # The median: single slow steps tell of other work on the machine, not of the model.
-        if self.step_limit_ms is not None and self.step_p50_ms > self.step_limit_ms:
+        if not self.segments:
+            sentences.append("The bundle has no golden clips to be tried with.")
+        if not self.in_time:
             sentences.append(
-                f"One step takes {self.step_p50_ms:.1f} ms; at most {self.step_limit_ms:.1f} ms is allowed."
+                f"One step in a hundred takes {self.step_p99_ms:.1f} ms or more; at most {self.step_limit_ms:.1f} ms "
+                "is allowed."
             )
         return tuple(sentences)
 
@@ -69,26 +80,52 @@ class GoldenResult:
 
 
 class _TimedGraph(StageGraph):
-    """Notes how long each step took."""
+    """Notes how long each step took, and says after each that work goes on."""
 
-    def __init__(self, bundle: Bundle, runtimes: RuntimeFactory) -> None:
+    def __init__(self, bundle: Bundle, runtimes: RuntimeFactory, beat: Callable[[], None]) -> None:
         super().__init__(bundle, runtimes)
+        self._beat = beat
         self.seconds: list[float] = []
 
     def step(self, given: Tensors, states: States) -> FloatArray:
         started = time.perf_counter()
         motion = super().step(given, states)
         self.seconds.append(time.perf_counter() - started)
+        self._beat()
         return motion
 
 
-def evaluate(bundle: Bundle, adapter: Adapter | None = None, runtimes: RuntimeFactory = OrtRuntime) -> GoldenResult:
+def evaluate(
+    bundle: Bundle,
+    adapter: Adapter | None = None,
+    runtimes: RuntimeFactory = OrtRuntime,
+    beat: Callable[[], None] = lambda: None,
+) -> GoldenResult:
     """Measure the golden clips of a bundle with an adapter (about a second on one core).
 
-    Raises BundleError, AdapterError or RuntimeFailure.
+    Where nothing but the time of a step misses its limit, all is measured again, twice at most, and the fastest counts:
+    a busy machine is not a bad model. `beat` is called after each step. Raises BundleError, AdapterError or
+    RuntimeFailure.
     """
-    timed = _TimedGraph(bundle, runtimes)
-    timed.set_adapter(adapter)
+    result = _evaluate(bundle, adapter, runtimes, beat)
+    for _ in range(RETRIES):
+        if result.in_time or len(result.failures) > 1:
+            break
+        again = _evaluate(bundle, adapter, runtimes, beat)
+        if again.step_p99_ms < result.step_p99_ms:
+            result = again
+    return result
+
+
+def _evaluate(
+    bundle: Bundle, adapter: Adapter | None, runtimes: RuntimeFactory, beat: Callable[[], None]
+) -> GoldenResult:
+    with _TimedGraph(bundle, runtimes, beat) as timed:
+        timed.set_adapter(adapter)
+        return _measure(bundle, timed)
+
+
+def _measure(bundle: Bundle, timed: _TimedGraph) -> GoldenResult:
     mean_pose = np.array(bundle.manifest.motion.mean_pose, dtype=np.float32)
     errors: dict[str, list[FloatArray]] = {}
     resting: dict[str, list[FloatArray]] = {}

@@ -1,12 +1,10 @@
-"""Plays: a photo and a voice with the release in the active slot, rendered in a process of its own.
+"""Plays: a photo and a voice with the release that plays, drawn by the renderer, which is a process of its own.
 
 One film at a time. A film and a trial never run together (``quiet``), and the files a film needs stay in the store
 while it plays, so an installation changes nothing but the next film.
 """
 
 import logging
-import subprocess
-import sys
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -14,12 +12,14 @@ from pathlib import Path
 
 import msgspec
 
-from device_agent.config import PLAYBACK_TIMEOUT_S
 from device_agent.files import replace_file
 from device_agent.installer.slots import Slot
 from device_agent.ports import wall_clock_ms
+from device_agent.renderer.handle import Renderer
+from device_agent.renderer.messages import Play, Played, SinkName, Unreadable
+from device_agent.renderer.process import RendererDied, RendererRefused
 from device_agent.store import FileStore
-from device_agent.telemetry import UNNUMBERED, estimated_power, health, random_id, sentence
+from device_agent.telemetry import UNNUMBERED, health, power_sample, random_id, sentence
 from protocol.messages import AnyEvent, Complaint, Millis, PlaybackEvent, RandomId, Sha256
 
 log = logging.getLogger(__name__)
@@ -30,7 +30,9 @@ RECENT = 50
 FILMS = 20
 """Films that are kept; the oldest go."""
 QUIET_PATIENCE_S = 60.0
-_PREFIX = "device-agent play: "
+SCREEN = "screen.i420"
+"""Where raw frames go in the films' folder: one file that the next film overwrites, or a pipe to the frame's panel."""
+MAX_FAULTS = 100
 
 
 class PlayRefused(Exception):
@@ -54,17 +56,13 @@ class Playback(msgspec.Struct, frozen=True, kw_only=True):
     complained: bool = False
 
 
-class _Rendered(msgspec.Struct, frozen=True):
-    """The JSON line of ``python -m device_agent play``."""
-
-    first_frame_ms: float
-    fps: float
-    frames: int
-    peak_rss_mb: float
-
-
 class Player:
-    """``playing`` tells the active slot, ``record`` takes events; both may be called from any thread."""
+    """``playing`` tells the slot that plays, ``record`` takes events, ``played`` hears of each film which release drew
+    it, and what brought it down (a sentence) or None when it came to its end; all are called from any thread.
+
+    A photo or voice that cannot be used is no film, and neither is one that the frame's disk or the end of the agent
+    prevents: ``played`` hears nothing of those.
+    """
 
     def __init__(
         self,
@@ -73,19 +71,26 @@ class Player:
         playing: Callable[[], Slot | None],
         record: Callable[[AnyEvent], None],
         quiet: threading.Lock,
-        timeout_s: float = PLAYBACK_TIMEOUT_S,
+        renderer: Renderer,
+        *,
+        played: Callable[[Sha256, str | None], None] = lambda release, crash: None,
+        sink: SinkName = "mp4",
     ) -> None:
         self._films = folder / "films"
         self._recent_path = folder / "recent.json"
         self._films.mkdir(parents=True, exist_ok=True)
+        for left in self._films.glob("*.partial"):
+            left.unlink(missing_ok=True)
         self._store = store
         self._playing = playing
         self._record = record
         self._quiet = quiet
-        self._timeout_s = timeout_s
+        self._renderer = renderer
+        self._played = played
+        self._sink: SinkName = sink
         self._one = threading.Lock()
         self._lock = threading.Lock()
-        self._process: subprocess.Popen[str] | None = None
+        self._faults: set[tuple[Sha256, str]] = set()
         self._recent: deque[Playback] = deque(self._load_recent(), maxlen=RECENT)
 
     @property
@@ -125,28 +130,26 @@ class Player:
         return msgspec.structs.replace(playback, complained=True)
 
     def close(self) -> None:
-        """End a rendering that is under way."""
-        process = self._process
-        if process is not None and process.poll() is None:
-            process.kill()
+        """End a film that is under way, and the renderer."""
+        self._renderer.close()
 
     def _play(self, photo: Path, voice: Path, out: Path | None) -> Playback:
         slot = self._playing()
         if slot is None:
             raise PlayRefused("This frame has no release yet: wait until its first one is installed.")
         playback_id = random_id()
-        target = out or self._films / f"{playback_id}.mp4"
+        target = out or self._films / (SCREEN if self._sink == "raw" else f"{playback_id}.mp4")
         with self._store.pinned(*slot.files()):
-            rendered = self._render(slot, photo, voice, target)
-        seconds = rendered.frames / FPS
+            film = self._render(slot, playback_id, photo, voice, target)
+        seconds = film.frames / FPS
         playback = Playback(
             playback_id=playback_id,
             at=wall_clock_ms(),
             release=slot.release,
             out=str(target),
             seconds=seconds,
-            first_frame_ms=rendered.first_frame_ms,
-            fps=rendered.fps,
+            first_frame_ms=film.first_frame_ms,
+            fps=film.fps,
         )
         with self._lock:
             self._recent.append(playback)
@@ -162,48 +165,77 @@ class Player:
                 video_s=seconds,
                 watched_s=seconds,
                 completed=True,
-                first_frame_ms=rendered.first_frame_ms,
-                fps=rendered.fps,
+                first_frame_ms=film.first_frame_ms,
+                fps=film.fps,
             )
         )
-        self._record(estimated_power(seconds, at=playback.at, release=slot.release))
+        self._record(power_sample(film.power, at=playback.at, release=slot.release))
+        self._played(slot.release, None)
         self._forget_films()
         return playback
 
-    def _render(self, slot: Slot, photo: Path, voice: Path, out: Path) -> _Rendered:
-        command = [sys.executable, "-m", "device_agent", "play"]
-        command += ["--photo", str(photo), "--voice", str(voice), "--out", str(out)]
-        command += ["--bundle", str(self._store.path(slot.bundle.sha256))]
-        if slot.adapter is not None:
-            command += ["--adapter", str(self._store.path(slot.adapter.sha256))]
-        self._process = process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    def _render(self, slot: Slot, playback_id: str, photo: Path, voice: Path, out: Path) -> Played:
+        adapter = slot.adapter
+        request = Play(
+            bundle=str(self._store.path(slot.bundle.sha256)),
+            adapter=None if adapter is None else str(self._store.path(adapter.sha256)),
+            photo=str(photo),
+            voice=str(voice),
+            out=str(out),
+            sink=self._sink,
         )
         try:
-            said, complaints = process.communicate(timeout=self._timeout_s)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.communicate()
-            raise self._failed(
-                slot, f"The film was not ready after {self._timeout_s:.0f} s and was given up."
-            ) from None
-        finally:
-            self._process = None
-        lines = complaints.strip().splitlines()
-        if process.returncode == 1 and lines and lines[-1].startswith(_PREFIX):
-            # The photo or the voice is not usable. Nothing is wrong with the frame, but somebody may ask ops about it.
-            raise self._failed(slot, lines[-1].removeprefix(_PREFIX), kind="playback_refused")
-        try:
-            if process.returncode != 0:
-                raise ValueError(lines[-1] if lines else "it said nothing")
-            return msgspec.json.decode(said.strip().splitlines()[-1], type=_Rendered)
-        except (ValueError, IndexError) as error:
-            log.error("The rendering ended with %s: %s", process.returncode, complaints[-2000:])
-            raise self._failed(slot, f"The rendering ended with status {process.returncode}: {error}.") from error
+            return self._renderer.play(request, lambda detail: self._faulted(slot, detail))
+        except Unreadable as error:
+            raise PlayRefused(f"The photo, the voice or the film has an odd name ({error}): rename it.") from error
+        except RendererRefused as refused:
+            detail = str(refused)
+            if refused.blame == "input":
+                # Nothing is wrong with the frame, but somebody may ask ops about it.
+                raise self._refused("playback_refused", slot, detail) from refused
+            if refused.blame not in ("disk", "frame"):
+                self._broken_off(slot, playback_id, 0, detail)
+            raise self._refused("playback_failed", slot, detail) from refused
+        except RendererDied as died:
+            self._sweep(out)
+            if died.kind == "closed":
+                raise PlayRefused(str(died), busy=True) from died
+            self._broken_off(slot, playback_id, died.frames, str(died))
+            raise self._refused("playback_failed", slot, str(died)) from died
 
-    def _failed(self, slot: Slot, detail: str, kind: str = "playback_failed") -> PlayRefused:
+    def _broken_off(self, slot: Slot, playback_id: str, frames: int, crash: str) -> None:
+        """A film that did not come to its end counts as one that was not watched to its end. Of raw frames the
+        household saw what was drawn, of a file nothing; how long the voice is died with the renderer."""
+        seconds = frames / FPS
+        self._record(
+            PlaybackEvent(
+                seq=UNNUMBERED,
+                at=wall_clock_ms(),
+                release=slot.release,
+                playback_id=playback_id,
+                mode="talking",
+                voice_s=seconds,
+                video_s=seconds,
+                watched_s=seconds if self._sink == "raw" else 0.0,
+                completed=False,
+            )
+        )
+        self._played(slot.release, sentence(crash))
+
+    def _refused(self, kind: str, slot: Slot, detail: str) -> PlayRefused:
         self._record(health(kind, detail, at=wall_clock_ms(), release=slot.release))
         return PlayRefused(sentence(detail))
+
+    def _faulted(self, slot: Slot, detail: str) -> None:
+        """Told once for a release: a renderer that starts anew meets the same fault again."""
+        log.warning("%s", detail)
+        if (slot.release, detail) not in self._faults and len(self._faults) < MAX_FAULTS:
+            self._faults.add((slot.release, detail))
+            self._record(health("npu_fault", detail, at=wall_clock_ms(), release=slot.release))
+
+    def _sweep(self, out: Path) -> None:
+        """What a killed renderer left of a film."""
+        out.with_name(out.name + ".partial").unlink(missing_ok=True)
 
     def _forget_films(self) -> None:
         films = sorted(self._films.glob("*.mp4"), key=lambda path: path.stat().st_mtime)

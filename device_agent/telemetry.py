@@ -1,9 +1,13 @@
 """Events as the agent records them. ``seq`` 0 stands until the outbox numbers them."""
 
 import secrets
+from collections.abc import Sequence
 
+from device_agent.ports import TrialReport
+from device_agent.power import PowerFigures
+from protocol.errors import Reason
 from protocol.limits import MAX_TEXT
-from protocol.messages import Failure, HealthEvent, PowerSample
+from protocol.messages import Failure, HealthEvent, LipError, PowerSample
 
 UNNUMBERED = 0
 
@@ -33,14 +37,27 @@ def refusal(failure: Failure, *, at: int, release: str | None) -> HealthEvent:
     return health(failure.reason.value, failure.detail, at=at, release=release)
 
 
-ASSUMED_W = 4.8
-"""The planning figure for a frame's mean power. It was not measured on any frame."""
+def power_sample(figures: PowerFigures, *, at: int, release: str | None) -> PowerSample:
+    """One playback's power, cut to what a message may carry."""
+
+    def watts(value: float) -> float:
+        return round(min(max(value, 0.0), 1_000.0), 3)
+
+    return PowerSample(
+        seq=UNNUMBERED,
+        at=at,
+        release=release,
+        window_s=min(max(figures.window_s, 0.0), 86_400.0),
+        total_w=watts(figures.total_w),
+        npu_w=None if figures.npu_w is None else watts(figures.npu_w),
+        cpu_w=None if figures.cpu_w is None else watts(figures.cpu_w),
+        estimated=figures.estimated,
+    )
 
 
-def estimated_power(seconds: float, *, at: int, release: str | None) -> PowerSample:
-    """One playback's power where no meter exists: the planning figure, said to be estimated.
-
-    Such samples show that the path works; being constant they say nothing about a release.
-    """
-    window_s = min(max(seconds, 0.0), 86_400.0)
-    return PowerSample(seq=UNNUMBERED, at=at, release=release, window_s=window_s, total_w=ASSUMED_W, estimated=True)
+def trial_report(lip_errors: tuple[LipError, ...], figures: dict[str, float], failures: Sequence[str]) -> TrialReport:
+    """What a trial measured; ``failures``, a sentence each, make it a failed one."""
+    failure = None
+    if failures:
+        failure = Failure(reason=Reason.TRIAL_FAILED, detail=sentence(" ".join(failures)))
+    return TrialReport(lip_errors=lip_errors, figures=figures, failure=failure)

@@ -1,23 +1,34 @@
-"""The trial of a release: the bundle's golden clips on this frame's own runtime, before anybody sees it."""
+"""The trial of a release: what it does on this frame, before anybody sees it, against the limits in its bundle.
 
-from contextlib import AbstractContextManager, nullcontext
+First the golden clips (lip error and the time of a step), then one film of the bundle's own portrait that nobody sees:
+memory, speed, power. ``run_trial`` does the first part in this process; frames do both in a renderer of their own
+(``device_agent.renderer``), so that a release that brings its process down has merely failed its trial.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from device_agent.adapters import AdapterError, WrongBaseModel, load
 from device_agent.bundle import Bundle, BundleError
+from device_agent.bundle_manifest import TrialLimits
 from device_agent.golden import GoldenResult, evaluate
-from device_agent.installer.slots import Slot
 from device_agent.ports import TrialReport
+from device_agent.power import PowerFigures
 from device_agent.runtime import OrtRuntime, RuntimeFactory, RuntimeFailure
-from device_agent.store import FileStore
-from device_agent.telemetry import sentence
+from device_agent.telemetry import trial_report
 from protocol.errors import Reason, Refused
-from protocol.messages import Failure, LipError
+from protocol.messages import LipError
 
 Source = Path | bytes
 
 
-def run_trial(bundle: Source, adapter: Source | None, runtimes: RuntimeFactory = OrtRuntime) -> TrialReport:
+def run_trial(
+    bundle: Source,
+    adapter: Source | None,
+    runtimes: RuntimeFactory = OrtRuntime,
+    beat: Callable[[], None] = lambda: None,
+) -> TrialReport:
     """Measure the golden clips with this bundle and adapter (about a second on one core).
 
     Limits that were missed are the report's ``failure``. Raises Refused: WRONG_BASE_MODEL, BAD_ARTIFACT.
@@ -25,17 +36,17 @@ def run_trial(bundle: Source, adapter: Source | None, runtimes: RuntimeFactory =
     try:
         with Bundle.open(bundle) as opened:
             delta = None if adapter is None else load(adapter, opened.sha256, opened.manifest.adapter)
-            result = evaluate(opened, delta, runtimes)
+            result = evaluate(opened, delta, runtimes, beat)
     except WrongBaseModel as error:
         raise Refused(Reason.WRONG_BASE_MODEL, str(error)) from error
     except (AdapterError, BundleError, RuntimeFailure) as error:
         raise Refused(Reason.BAD_ARTIFACT, str(error)) from error
-    return report_of(result)
+    return trial_report(lip_errors(result), golden_figures(result), result.failures)
 
 
-def report_of(result: GoldenResult) -> TrialReport:
-    """What was measured, as it travels."""
-    lip_errors = tuple(
+def lip_errors(result: GoldenResult) -> tuple[LipError, ...]:
+    """Per segment, in mm."""
+    return tuple(
         LipError(
             segment=part.segment,
             lip_mm=round(part.lip_mm, 4),
@@ -44,30 +55,43 @@ def report_of(result: GoldenResult) -> TrialReport:
         )
         for part in result.segments
     )
-    failure = None
-    if not result.passed:
-        failure = Failure(reason=Reason.TRIAL_FAILED, detail=sentence(" ".join(result.failures)))
-    return TrialReport(lip_errors, failure)
 
 
-class StoreTrial:
-    """The trial port over a FileStore. ``quiet``, a lock, is held meanwhile: no film plays into the measurement."""
+def golden_figures(result: GoldenResult) -> dict[str, float]:
+    """What else the golden clips measure."""
+    return {"step_p50_ms": round(result.step_p50_ms, 3), "step_p99_ms": round(result.step_p99_ms, 3)}
 
-    def __init__(
-        self,
-        store: FileStore,
-        quiet: AbstractContextManager[object] | None = None,
-        runtimes: RuntimeFactory = OrtRuntime,
-    ) -> None:
-        self._store = store
-        self._quiet = quiet if quiet is not None else nullcontext()
-        self._runtimes = runtimes
 
-    def measure(self, slot: Slot) -> TrialReport:
-        adapter = slot.adapter
-        with self._quiet, self._store.pinned(*slot.files()):
-            return run_trial(
-                self._store.path(slot.bundle.sha256),
-                None if adapter is None else self._store.path(adapter.sha256),
-                self._runtimes,
-            )
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FilmFigures:
+    """What the trial's film took; ``memory_mb`` is the process's largest resident memory, clips included."""
+
+    fps: float
+    first_frame_ms: float
+    memory_mb: float
+    power: PowerFigures
+
+    def as_reported(self) -> dict[str, float]:
+        """By name with unit; ``power_estimated`` is 1 where no meter was read."""
+        return {
+            "memory_mb": round(self.memory_mb, 1),
+            "fps": round(self.fps, 1),
+            "first_frame_ms": round(self.first_frame_ms, 1),
+            "power_w": round(self.power.total_w, 3),
+            "energy_j": round(self.power.energy_j, 3),
+            "power_estimated": float(self.power.estimated),
+        }
+
+    def missed(self, limits: TrialLimits) -> tuple[str, ...]:
+        """One sentence per limit that was missed. Power is judged only where a meter was read."""
+        metered = not self.power.estimated
+        demands = [
+            ("The renderer's memory", self.memory_mb, limits.memory_mb, "MB", True),
+            ("The power of a film", self.power.total_w, limits.power_w, "W", metered),
+            ("The energy of a film", self.power.energy_j, limits.energy_j, "J", metered),
+        ]
+        return tuple(
+            f"{what} is {value:.1f} {unit}; at most {limit:.1f} {unit} is allowed."
+            for what, value, limit, unit, binds in demands
+            if binds and limit is not None and value > limit
+        )

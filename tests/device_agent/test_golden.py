@@ -1,9 +1,12 @@
 import time
+from dataclasses import replace
+from typing import Any
 
 import pytest
 
+from device_agent import golden
 from device_agent.bundle import Bundle
-from device_agent.golden import GoldenResult, evaluate
+from device_agent.golden import RETRIES, GoldenResult, evaluate
 from tests.reference_model.artifacts import bundle, mandarin, with_manifest
 
 
@@ -78,4 +81,39 @@ def test_steps_slower_than_allowed_fail_the_trial() -> None:
     hasty = Bundle.open(with_manifest(lambda manifest: manifest["golden"]["limits"].update(step_p99_ms=0.0001)))
     result = evaluate(hasty)
     assert not result.passed
-    assert "One step takes" in result.failures[0]
+    (sentence,) = result.failures
+    assert "One step in a hundred takes" in sentence
+
+
+def test_steps_that_were_slow_once_are_measured_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    allowed = Bundle.open(with_manifest(lambda manifest: manifest["golden"]["limits"].update(step_p99_ms=30.0)))
+    slow = iter([True])
+    measure = golden._evaluate
+
+    def busy_at_first(*given: Any) -> GoldenResult:
+        result = measure(*given)
+        return replace(result, step_p99_ms=99.0) if next(slow, False) else replace(result, step_p99_ms=2.0)
+
+    monkeypatch.setattr(golden, "_evaluate", busy_at_first)
+    result = evaluate(allowed)
+    assert result.passed
+    assert result.step_p99_ms == 2.0
+
+
+def test_a_model_that_is_always_slow_or_spoils_lips_as_well_is_not_measured_for_ever(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    calls = []
+    measure = golden._evaluate
+
+    def counted(*given: Any) -> GoldenResult:
+        calls.append(given)
+        return measure(*given)
+
+    monkeypatch.setattr(golden, "_evaluate", counted)
+    evaluate(Bundle.open(with_manifest(lambda manifest: manifest["golden"]["limits"].update(step_p99_ms=0.0001))))
+    assert len(calls) == 1 + RETRIES
+    calls.clear()
+    bad = {"step_p99_ms": 0.0001, "lip_mm": {"base": 0.01, "mandarin": 0.01}}
+    evaluate(Bundle.open(with_manifest(lambda manifest: manifest["golden"]["limits"].update(bad))))
+    assert len(calls) == 1

@@ -65,7 +65,7 @@ def ask(url: str, body: dict[str, Any] | None = None) -> tuple[int, Any]:
         return error.code, json.load(error)
 
 
-def test_install_be_killed_in_mid_download_go_on_fix_the_lips_and_play(
+def test_install_be_killed_in_mid_download_go_on_fix_the_lips_and_prove_it_by_playing(
     agent: LiveAgent, backend: Backend, repository: Repository, broker: BrokerHandle
 ) -> None:
     base = repository.base(BUNDLE.read_bytes())
@@ -76,17 +76,28 @@ def test_install_be_killed_in_mid_download_go_on_fix_the_lips_and_play(
     backend.put({topic: payload for topic, payload in repository.retained.items() if topic not in later})
     backend.assign(FRAME, 1, repository.envelope(desired(FRAME, 1, first)))
 
-    agent.start()
+    agent.start("--trial-playbacks", "1")
     partial = agent.folder / "partial" / base.sha256
     until(lambda: partial.exists() and partial.stat().st_size == half * CHUNK_SIZE)
     agent.kill9()
     backend.put(later)
-    agent.start()
-    until(lambda: bool(backend.reports) and backend.reports[-1].state == "committed")
+    agent.start("--trial-playbacks", "1")
+    until(lambda: bool(backend.reports) and backend.reports[-1].release == first.release.sha256)
+    assert backend.reports[-1].state == "trial", "it plays, on probation"
     moved = re.findall(r"Fetched base/\S+, (\d+) bytes moved", agent.log.read_text())
     assert [int(bytes_) for bytes_ in moved] == [base.length - half * CHUNK_SIZE], "nothing was fetched twice"
     before = {part.segment: part for part in backend.reports[-1].lip_errors}
     assert before["base"].lip_mm < before["base"].mean_pose_mm
+    figures = backend.reports[-1].figures
+    assert {"step_p99_ms", "memory_mb", "power_w", "energy_j"} <= figures.keys()
+    assert figures["power_estimated"] == 1
+
+    media = agent.folder / "media"
+    for name in ("portrait.png", "voice-zh.wav"):
+        shutil.copy(MODEL / "assets" / name, media / name)
+    asked = {"photo": str(media / "portrait.png"), "voice": str(media / "voice-zh.wav")}
+    assert ask(f"{agent.page()}/play", asked)[0] == 200
+    until(lambda: backend.reports[-1].state == "committed")
 
     broker.kill9()
     second = repository.release("portrait", "1.1", [base, repository.adapter(ADAPTER.read_bytes(), base)])
@@ -95,23 +106,20 @@ def test_install_be_killed_in_mid_download_go_on_fix_the_lips_and_play(
     backend.put(repository.retained)
     backend.assign(FRAME, 2, repository.envelope(desired(FRAME, 2, second)))
     until(lambda: backend.reports[-1].release == second.release.sha256)
-    last = backend.reports[-1]
-    assert (last.state, last.slot, last.failure) == ("committed", "B", None)
-    after = {part.segment: part for part in last.lip_errors}
-    assert after["mandarin"].lip_mm < before["mandarin"].lip_mm < before["mandarin"].mean_pose_mm
-
-    media = agent.folder / "media"
-    for name in ("portrait.png", "voice-zh.wav"):
-        shutil.copy(MODEL / "assets" / name, media / name)
-    asked = {"photo": str(media / "portrait.png"), "voice": str(media / "voice-zh.wav")}
     status, played = ask(f"{agent.page()}/play", asked)
     assert status == 200, played
     assert Path(played["out"]).stat().st_size > 10_000
+    until(lambda: backend.reports[-1].state == "committed")
+    last = backend.reports[-1]
+    assert (last.release, last.slot, last.failure) == (second.release.sha256, "B", None)
+    after = {part.segment: part for part in last.lip_errors}
+    assert after["mandarin"].lip_mm < before["mandarin"].lip_mm < before["mandarin"].mean_pose_mm
+
     assert ask(f"{agent.page()}/complain", {"playback_id": played["playback_id"]})[0] == 200
     until(lambda: any(isinstance(event, Complaint) for event in backend.events.values()))
     events = list(backend.events.values())
     assert {type(event) for event in events} == {PlaybackEvent, PowerSample, Complaint}
-    assert {event.release for event in events} == {second.release.sha256}
+    assert {event.release for event in events} == {first.release.sha256, second.release.sha256}
     assert ask(f"{agent.page()}/play", {"photo": "/etc/passwd", "voice": "/etc/passwd"})[0] == 403
     assert ask(f"{agent.page()}/status")[1]["release_name"] == "portrait 1.1"
     assert agent.stop() == 0

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from device_agent.outbox import FileOutbox, MemoryOutbox
+from device_agent.power import PowerFigures
 from device_agent.segments import BATCH_BYTES, pack
-from device_agent.telemetry import estimated_power, health
+from device_agent.telemetry import health, power_sample
 from protocol.codec import encode
 from protocol.limits import MAX_EVENTS_PER_BATCH
 from protocol.messages import AnyEvent, HealthEvent, TelemetryBatch
@@ -25,7 +26,7 @@ def note(text: str = "something happened") -> HealthEvent:
 
 
 def sample() -> AnyEvent:
-    return estimated_power(5.0, at=1, release=None)
+    return power_sample(PowerFigures(window_s=5.0, total_w=4.8, estimated=True), at=1, release=None)
 
 
 def numbers(outbox: FileOutbox | MemoryOutbox) -> list[int]:

@@ -4,7 +4,7 @@ import http.client
 import json
 import threading
 import urllib.parse
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,11 @@ from device_agent import player as player_module
 from device_agent.installer.slots import Installed, Slot
 from device_agent.local_page import MAX_BODY, LocalPage
 from device_agent.player import FILMS, Player, PlayRefused
+from device_agent.renderer import Renderer, RendererOptions
+from device_agent.renderer.messages import SinkName
 from device_agent.store import FileStore
 from protocol.messages import AnyEvent, Complaint, HealthEvent, PlaybackEvent, PowerSample
+from tests.device_agent.fake_renderer import fake_renderer
 from tests.device_agent.test_store import put
 
 MODEL = Path(__file__).parents[2] / "reference_model"
@@ -26,7 +29,7 @@ VOICE = MODEL / "assets" / "voice-zh.wav"
 class House:
     """A player over a real store with the real model, without a connection."""
 
-    def __init__(self, folder: Path, timeout_s: float = 60.0) -> None:
+    def __init__(self, folder: Path, renderer: Renderer, sink: SinkName = "mp4") -> None:
         self.folder = folder
         self.store = FileStore(folder)
         data = (MODEL / "artifacts" / "talking-portrait-1.0.bundle").read_bytes()
@@ -34,12 +37,39 @@ class House:
         self.slot: Slot | None = Slot(release=put(self.store, b"manifest"), artifacts=(bundle,))
         self.events: list[AnyEvent] = []
         self.quiet = threading.Lock()
-        self.player = Player(folder, self.store, lambda: self.slot, self.events.append, self.quiet, timeout_s)
+        self.played: list[tuple[str, str | None]] = []
+        self.player = Player(
+            folder,
+            self.store,
+            lambda: self.slot,
+            self.events.append,
+            self.quiet,
+            renderer,
+            played=lambda release, crash: self.played.append((release, crash)),
+            sink=sink,
+        )
 
 
 @pytest.fixture
-def house(tmp_path: Path) -> House:
-    return House(tmp_path)
+def house(tmp_path: Path) -> Iterator[House]:
+    house = House(tmp_path, Renderer())
+    yield house
+    house.player.close()
+
+
+@pytest.fixture
+def odd_house(tmp_path: Path) -> Iterator[Callable[[str, SinkName], House]]:
+    """A house whose renderer runs the given script."""
+    houses = []
+
+    def make(body: str, sink: SinkName = "mp4") -> House:
+        options = RendererOptions(beat_s=20.0, timeout_s=1.0)
+        houses.append(House(tmp_path, Renderer(options, fake_renderer(tmp_path, body)), sink))
+        return houses[-1]
+
+    yield make
+    for house in houses:
+        house.player.close()
 
 
 @pytest.mark.slow
@@ -55,13 +85,14 @@ def test_a_film_is_recorded_with_the_release_it_was_played_with(house: House) ->
     assert shown.completed
     assert shown.watched_s == shown.video_s == playback.seconds
     assert shown.release == power.release == house.slot.release
+    assert house.played == [(house.slot.release, None)]
 
     old, house.slot = house.slot.release, None
     house.player.complain(playback.playback_id)
     house.player.complain(playback.playback_id)
     complaints = [event for event in house.events if isinstance(event, Complaint)]
     assert [(event.playback_id, event.release) for event in complaints] == [(playback.playback_id, old)]
-    again = Player(house.folder, house.store, lambda: None, house.events.append, house.quiet)
+    again = Player(house.folder, house.store, lambda: None, house.events.append, house.quiet, Renderer())
     assert again.recent[0].complained
 
 
@@ -75,16 +106,89 @@ def test_a_broken_voice_is_refused_and_ops_can_see_why(house: House, tmp_path: P
     assert isinstance(event, HealthEvent)
     assert event.kind == "playback_refused"
     assert "not a WAV" in event.detail
+    assert house.played == [], "neither a film nor a crash"
 
 
-@pytest.mark.slow
-def test_a_film_that_takes_too_long_is_given_up_and_told(tmp_path: Path) -> None:
-    house = House(tmp_path, timeout_s=0.2)
-    with pytest.raises(PlayRefused, match="not ready"):
+@pytest.mark.parametrize(
+    ("body", "sink", "watched_s", "says"),
+    [
+        ("next(films())\nwhile True: beat(50); time.sleep(0.02)", "mp4", 0.0, "not ready after 1 s"),
+        ("next(films()); beat(50); os.kill(os.getpid(), signal.SIGKILL)", "mp4", 0.0, "SIGKILL"),
+        ("next(films()); beat(50); os.kill(os.getpid(), signal.SIGKILL)", "raw", 2.0, "SIGKILL"),
+        (
+            "for film in films(): say({'type': 'refused', 'detail': 'Its graph is damaged.', 'blame': 'release'})",
+            "mp4",
+            0.0,
+            "is damaged",
+        ),
+    ],
+)
+def test_a_film_that_breaks_off_is_not_watched_to_its_end(
+    odd_house: Callable[[str, SinkName], House], body: str, sink: SinkName, watched_s: float, says: str
+) -> None:
+    house = odd_house(body, sink)
+    with pytest.raises(PlayRefused, match=says) as caught:
         house.player.play(PHOTO, VOICE)
-    (event,) = house.events
-    assert isinstance(event, HealthEvent)
-    assert event.kind == "playback_failed"
+    assert not caught.value.busy
+    film, told = house.events
+    assert isinstance(film, PlaybackEvent)
+    assert (film.completed, film.watched_s) == (False, watched_s)
+    assert isinstance(told, HealthEvent)
+    assert told.kind == "playback_failed"
+    assert house.played == [(film.release, told.detail)]
+    assert house.player.recent == []
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "for film in films(): say({'type': 'refused', 'detail': 'The disk is full.', 'blame': 'disk'})",
+        "for film in films(): say({'type': 'refused', 'detail': 'PyAV is missing.', 'blame': 'frame'})",
+    ],
+)
+def test_what_the_frame_lacks_is_no_crash_of_the_release(odd_house: Callable[[str], House], body: str) -> None:
+    house = odd_house(body)
+    with pytest.raises(PlayRefused):
+        house.player.play(PHOTO, VOICE)
+    assert [type(event) for event in house.events] == [HealthEvent]
+    assert house.played == []
+
+
+def test_a_film_that_the_agent_s_end_breaks_off_is_nobody_s_fault(odd_house: Callable[[str], House]) -> None:
+    house = odd_house("next(films()); beat(3); time.sleep(60)")
+    threading.Timer(0.3, house.player.close).start()
+    with pytest.raises(PlayRefused) as caught:
+        house.player.play(PHOTO, VOICE)
+    assert caught.value.busy
+    assert (house.events, house.played) == ([], [])
+
+
+def test_a_killed_renderer_leaves_no_half_film(odd_house: Callable[[str], House]) -> None:
+    house = odd_house(
+        "film = next(films()); beat(); open(film['out'] + '.partial', 'w').close(); os.kill(os.getpid(), 9)"
+    )
+    (house.folder / "films" / "before.mp4.partial").write_bytes(b"x")
+    with pytest.raises(PlayRefused):
+        house.player.play(PHOTO, VOICE)
+    assert [path.name for path in (house.folder / "films").iterdir()] == ["before.mp4.partial"]
+    Player(house.folder, house.store, lambda: None, house.events.append, house.quiet, Renderer())
+    assert not list((house.folder / "films").iterdir()), "a new start sweeps what a power cut left"
+
+
+def test_a_fault_of_the_npu_is_told_once_for_a_release(odd_house: Callable[[str], House]) -> None:
+    house = odd_house("for film in films(): say({'type': 'fault', 'detail': 'The NPU is gone.'}); say(PLAYED)")
+    for _ in range(3):
+        house.player.play(PHOTO, VOICE)
+    told = [event for event in house.events if isinstance(event, HealthEvent)]
+    assert [(event.kind, event.detail) for event in told] == [("npu_fault", "The NPU is gone.")]
+    assert [crash for _, crash in house.played] == [None] * 3
+
+
+def test_an_odd_name_is_refused(odd_house: Callable[[str], House]) -> None:
+    house = odd_house("for film in films(): say(PLAYED)")
+    with pytest.raises(PlayRefused, match="rename it"):
+        house.player.play(Path("/\udcff.png"), VOICE)
+    assert house.events == []
 
 
 def test_a_blank_frame_plays_nothing_yet(house: House) -> None:
