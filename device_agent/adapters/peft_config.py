@@ -25,6 +25,8 @@ _PLAIN_ONLY = (
     "use_bdlora",
     "alora_invocation_tokens",
     "arrow_config",
+    "kasa_config",
+    "monteclora_config",
 )
 # Other ways to begin subtract something from the base model's weights, so the factors alone say too little.
 _BEGINNINGS = frozenset({True, False, None, "gaussian", "eva", "orthogonal"})
