@@ -107,6 +107,12 @@ class FrameDriver:
             self._happenings.put_nowait(self._wake)
             self._woken = True
 
+    def played(self, release: str, films: int) -> None:
+        """Films of a release on probation were shown; from the loop's thread. While the queue is full they go
+        uncounted: probation lasts longer, nothing is lost."""
+        with suppress(asyncio.QueueFull):
+            self._happenings.put_nowait(partial(self._played, release, films))
+
     async def run(self) -> None:
         """Until cancelled."""
         connection = asyncio.create_task(self._stay_connected())
@@ -192,6 +198,9 @@ class FrameDriver:
         except Exception as error:
             outcome = Done(error=error)
         await self._happenings.put(lambda now: self.core.performed(work, outcome, now))
+
+    def _played(self, release: str, films: int, now: float) -> list[Command]:
+        return [command for _ in range(films) for command in self.core.played(now, release)]
 
     def _wake(self, now: float) -> list[Command]:
         self._woken = False

@@ -9,9 +9,10 @@ from device_agent.core import FrameCore
 from device_agent.installer.slots import Journal
 from device_agent.journal import MemoryDocuments, MemoryJournal
 from device_agent.outbox import MemoryOutbox
-from device_agent.ports import FrameIdentity, Ports, TrialReport
+from device_agent.ports import FrameIdentity, Ports, TrialPolicy, TrialReport
 from device_agent.telemetry import random_id
 from device_agent.transport import TlsFiles
+from protocol.messages import PlaybackEvent
 from protocol.repository import DIRECTOR_ROOT
 from protocol.sequences import DEFAULT_RETRY, RetryPolicy
 from simulator.content import SharedContent, SharedStore
@@ -43,6 +44,15 @@ class Shared:
     anchors: dict[str, bytes]
 
 
+@dataclass(frozen=True, slots=True)
+class Lived:
+    """What people did for a while: how many ``events`` that made, and how many ``films`` of which ``release``."""
+
+    events: int = 0
+    films: int = 0
+    release: str | None = None
+
+
 @dataclass(slots=True)
 class SimulatedFrame:
     """A frame and the people in front of it. ``appended`` counts events, ``store`` says what it holds."""
@@ -55,16 +65,18 @@ class SimulatedFrame:
     segment: str
     appended: int = 0
 
-    def live(self, until_ms: int) -> int:
-        """Let the people live up to ``until_ms`` (simulated); returns how many events that made."""
+    def live(self, until_ms: int) -> Lived:
+        """Let the people live up to ``until_ms`` (simulated)."""
         playing = self.core.playing
         lip_mm = self.trials.lip_mm(playing, self.segment)
         release = None if playing is None else playing.release
-        before = self.appended
+        events = films = 0
         for event in self.people.live(until_ms, release, lip_mm):
             self.outbox.append(event)
-            self.appended += 1
-        return self.appended - before
+            events += 1
+            films += isinstance(event, PlaybackEvent)
+        self.appended += events
+        return Lived(events, films, release)
 
 
 def read_enrolled(folder: Path) -> list[Enrolled]:
@@ -120,9 +132,10 @@ def make_frame(
     shared: Shared,
     journal: Callable[[SharedStore], Journal | None],
     people: Household,
+    policy: TrialPolicy,
     retry: RetryPolicy = DEFAULT_RETRY,
 ) -> SimulatedFrame:
-    """A frame in memory; ``journal`` provisions its store (or leaves it blank)."""
+    """A frame in memory; ``journal`` provisions its store (or leaves it blank), ``policy`` is at the people's pace."""
     store = SharedStore(shared.content)
     outbox = MemoryOutbox(OUTBOX_EVENTS)
     ports = Ports(
@@ -133,5 +146,5 @@ def make_frame(
         trial=shared.trials,
         trust=shared.trust.open,
     )
-    core = FrameCore(enrolled.identity, ports, retry)
+    core = FrameCore(enrolled.identity, ports, retry, policy)
     return SimulatedFrame(core, outbox, store, people, shared.trials, segment_of(enrolled.identity.locale))

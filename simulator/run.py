@@ -14,7 +14,7 @@ from typing import Any
 
 from device_agent.address import parse_url
 from device_agent.config import ConfigError
-from device_agent.ports import wall_clock_ms
+from device_agent.ports import TrialPolicy, wall_clock_ms
 from protocol.codec import decode
 from protocol.errors import Refused
 from protocol.repository import ReleaseManifest
@@ -37,6 +37,7 @@ from simulator.trust import TrustCache
 
 log = logging.getLogger(__name__)
 
+DAY_S = 86_400.0
 LIVE_EVERY_S = 0.25
 STATUS_EVERY_S = 5.0
 TIDY_EVERY_S = 60.0
@@ -111,8 +112,11 @@ class Simulator:
         while True:
             until = self._clock.at(wall_clock_ms())
             for number, (frame, driver) in enumerate(zip(self.frames, self.drivers, strict=True)):
-                if frame.live(until):
+                lived = frame.live(until)
+                if lived.events:
                     driver.wake_up()
+                if lived.films and lived.release is not None and frame.core.journal.probation is not None:
+                    driver.played(lived.release, lived.films)
                 if number % 100 == 99:
                     await asyncio.sleep(0)  # messages go before people
             if time.monotonic() - self._tidied > TIDY_EVERY_S:
@@ -191,12 +195,14 @@ async def _born(
     if report.failure is not None:
         raise ConfigError(f"The factory's release does not pass its own trial: {report.failure.detail}")
     start = clock.at(clock.began_ms)
+    policy = TrialPolicy(rate=DAY_S / clock.day_seconds)
     return [
         make_frame(
             one,
             shared,
             lambda store: provision(factory, store, report),
             Household(seed, one.identity.frame_id, start),
+            policy,
         )
         for one in enrolled
     ]

@@ -22,7 +22,7 @@ from protocol.sequences import RetryPolicy
 from simulator.content import SharedContent, SharedStore
 from simulator.driver import Broker, FrameDriver, SharedTls
 from simulator.trust import TrustCache
-from tests.device_agent.frame import FakeTrial
+from tests.device_agent.frame import NO_PROBATION, FakeTrial
 from tests.device_agent.live import Backend, backend_user, frame_user, until
 from tests.device_agent.repository import Published, Repository, desired
 from tests.services import BrokerHandle, mqtt_broker
@@ -60,7 +60,7 @@ class Driven:
             trial=self.trial,
             trust=TrustCache().open,
         )
-        core = FrameCore(FrameIdentity(FRAME, "rk3588", "zh", "0.1.0"), ports, retry)
+        core = FrameCore(FrameIdentity(FRAME, "rk3588", "zh", "0.1.0"), ports, retry, NO_PROBATION)
         issued = self.broker.client(FRAME)
         tls = TlsFiles(self.broker.ca, issued.cert, issued.key)
         target = self._paho if self.kind == "paho" else self._asyncio
@@ -155,7 +155,7 @@ def test_a_desired_state_that_comes_late_is_installed(frame: Driven, backend: Ba
     assert states(backend) == ["idle"]
     backend.assign(FRAME, 1, repository.envelope(desired(FRAME, 1, published)))
     until(lambda: "committed" in states(backend))
-    assert states(backend) == ["idle", "downloading", "verifying", "staged", "trial", "committed"]
+    assert states(backend) == ["idle", "downloading", "verifying", "staged", "trial", "trial", "committed"]
     assert backend.reports[-1].release == published.release.sha256
     assert [slot.release for slot in frame.trial.tried] == [published.release.sha256]
 

@@ -133,6 +133,9 @@ def test_frames_are_born_with_a_release_take_the_next_and_people_play_it(
     until(lambda: all(runs(backend, name, second.release.sha256) for name in MANDARIN))
     assert lips(newest(backend, MANDARIN[0]), "mandarin") < before
     assert {report.slot for name in MANDARIN if (report := newest(backend, name))} == {"B"}
+    ended = [report.figures for name in MANDARIN if (report := newest(backend, name))]
+    assert all(end["playbacks"] >= 3 or end["healthy_h"] >= 24 for end in ended), "proved by what their people did"
+    assert sum(end["playbacks"] for end in ended) > 0, ended
     assert all(runs(backend, name, first.release.sha256) for name in OTHERS)
     until(lambda: any(event.release == second.release.sha256 for event in backend.events.values()))
 
