@@ -15,7 +15,7 @@ from typing import Self
 
 import numpy as np
 
-from device_agent.adapters import Adapter
+from device_agent.adapters import Adapter, AdapterError
 from device_agent.bundle import Bundle
 from device_agent.bundle_manifest import (
     MOTION,
@@ -86,15 +86,12 @@ class StageGraph:
         Where visual_prompt takes the adapter's tensors, its answer is forgotten: give the photo again. Raises
         AdapterError; nothing has changed then.
         """
-        done: list[StageRuntime] = []
-        try:
-            for runtime in self._loaded.values():
-                runtime.set_adapter(adapter)
-                done.append(runtime)
-        except Exception:
-            for runtime in done:
-                runtime.set_adapter(self._adapter)
-            raise
+        if adapter == self._adapter:
+            return
+        if adapter is not None and adapter.base_model != self._bundle.sha256:
+            raise AdapterError(f"The adapter {adapter.name} was loaded for another base model than the running one.")
+        for runtime in self._loaded.values():
+            runtime.set_adapter(adapter)
         self._adapter = adapter
         stage = self._prompt_stage
         if stage is not None and len(self._taken[stage.name]) < len(stage.inputs):
@@ -109,8 +106,9 @@ class StageGraph:
         stage = self._prompt_stage
         if stage is None:
             return
-        seen = hashlib.sha256(np.ascontiguousarray(photo)).digest()
+        seen = hashlib.sha256(photo.tobytes()).digest()
         if seen != self._photo:
+            self._photo, self._prompt = b"", {}  # a failure must not leave another photo's answer
             self._prompt = self._run(stage, {"photo": photo})
             self._photo = seen
 

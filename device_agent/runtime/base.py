@@ -66,7 +66,7 @@ class Inputs:
         self._nothing: Tensors = {
             tensor.name: _zeros(tensor.shape) for tensor in bundle.manifest.adapter.tensors if tensor.name in taken
         }
-        self._adapter = self._nothing
+        self._adapter: Tensors = self._nothing
 
     def set_adapter(self, adapter: Adapter | None) -> None:
         """Use this adapter's tensors, or zeros. Raises AdapterError."""
