@@ -91,6 +91,8 @@ class Player:
         self._one = threading.Lock()
         self._lock = threading.Lock()
         self._faults: set[tuple[Sha256, str]] = set()
+        self._last_fault: str | None = None
+        self._running: dict[str, str] | None = None
         self._recent: deque[Playback] = deque(self._load_recent(), maxlen=RECENT)
 
     @property
@@ -98,6 +100,17 @@ class Player:
         """The last films, newest first."""
         with self._lock:
             return list(reversed(self._recent))
+
+    @property
+    def runtime(self) -> dict[str, str | None] | None:
+        """What the last film ran on (``uses``: "NPU", "CPU" or "NPU and CPU") and the newest fault that made it so
+        (``why``, a sentence or None); None before the first film."""
+        with self._lock:
+            if self._running is None:
+                return None
+            names = {"rknn": "NPU", "onnx": "CPU"}
+            uses = sorted({names.get(runtime, runtime) for runtime in self._running.values()}, reverse=True)
+            return {"uses": " and ".join(uses), "why": self._last_fault if "CPU" in uses else None}
 
     def play(self, photo: Path, voice: Path, out: Path | None = None) -> Playback:
         """Render and show one film; slow. Raises PlayRefused."""
@@ -152,6 +165,7 @@ class Player:
             fps=film.fps,
         )
         with self._lock:
+            self._running = film.running
             self._recent.append(playback)
             self._save_recent()
         self._record(
@@ -229,6 +243,7 @@ class Player:
     def _faulted(self, slot: Slot, detail: str) -> None:
         """Told once for a release: a renderer that starts anew meets the same fault again."""
         log.warning("%s", detail)
+        self._last_fault = detail
         if (slot.release, detail) not in self._faults and len(self._faults) < MAX_FAULTS:
             self._faults.add((slot.release, detail))
             self._record(health("npu_fault", detail, at=wall_clock_ms(), release=slot.release))

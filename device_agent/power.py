@@ -24,9 +24,9 @@ MAX_CHANNELS = 8
 TOTAL = "total"
 
 NPU_W = 3.1
-"""W while the NPU computes: the planning figure for an RK3588 in the article that this product is built after."""
+"""W of the NPU while a film plays on it: a planning figure for an RK3588, out of the article this product follows."""
 CPU_W = 1.7
-"""W of one busy core: that article's figure for its whole processor while a film plays, where about one core is."""
+"""W of one busy core: that article's figure for the whole processor while a film plays, taken to be one core's work."""
 
 
 class PowerFigures(msgspec.Struct, frozen=True, kw_only=True):
@@ -118,13 +118,13 @@ def _text(path: Path) -> str:
 
 @dataclass(frozen=True, slots=True)
 class PowerModel:
-    """Watts from how long processor and NPU were busy. Nothing else of a frame (panel, radio, rest) is in it."""
+    """Watts from how long processor and NPU were at it. Nothing else of a frame (panel, radio, rest) is in it."""
 
     npu_w: float = NPU_W
     cpu_w: float = CPU_W
 
     def figures(self, window_s: float, cpu_s: float, npu_s: float) -> PowerFigures:
-        """``cpu_s`` core-seconds and ``npu_s`` NPU-seconds within ``window_s``."""
+        """``cpu_s`` core-seconds and ``npu_s`` seconds on the NPU within ``window_s``."""
         window_s = max(window_s, 1e-3)
         cpu, npu = self.cpu_w * cpu_s / window_s, self.npu_w * npu_s / window_s
         return PowerFigures(window_s=window_s, total_w=cpu + npu, npu_w=npu, cpu_w=cpu, estimated=True)
@@ -139,12 +139,12 @@ class PowerMeter:
     def __init__(
         self,
         hwmon: Path = HWMON,
-        npu_seconds: Callable[[], float] = lambda: 0.0,
+        on_npu: Callable[[], bool] = lambda: False,
         model: PowerModel | None = None,
     ) -> None:
-        """``npu_seconds`` tells how long the NPU was busy so far; it is asked at the beginning and at the end."""
+        """``on_npu`` tells at the end whether the work ran on the NPU."""
         self._meter = Meter.find(hwmon)
-        self._npu_seconds = npu_seconds
+        self._on_npu = on_npu
         self._model = model or PowerModel()
         self._joules: dict[str, float] = {}
         self._seconds: dict[str, float] = {}
@@ -152,11 +152,11 @@ class PowerMeter:
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self._begin = self._end = self._sampled = 0.0
-        self._cpu_s = self._npu_s = 0.0
+        self._cpu_s = 0.0
 
     def __enter__(self) -> Self:
         self._begin = self._sampled = time.monotonic()
-        self._cpu_s, self._npu_s = -time.process_time(), -self._npu_seconds()
+        self._cpu_s = -time.process_time()
         if self._meter is not None:
             self._last = self._meter.watts()
             self._thread = threading.Thread(target=self._watch, args=(self._meter,), name="power", daemon=True)
@@ -172,14 +172,13 @@ class PowerMeter:
             self._sample(self._meter)
         self._end = time.monotonic()
         self._cpu_s += time.process_time()
-        self._npu_s += self._npu_seconds()
 
     @property
     def figures(self) -> PowerFigures:
         """Of the work that has ended. The meter's where it spoke for at least half of the time."""
         window_s = self._end - self._begin
         if self._seconds.get(TOTAL, 0.0) < window_s / 2 or not self._seconds:
-            return self._model.figures(window_s, self._cpu_s, self._npu_s)
+            return self._model.figures(window_s, self._cpu_s, window_s if self._on_npu() else 0.0)
         means = {name: joules / self._seconds[name] for name, joules in self._joules.items() if self._seconds[name] > 0}
         return PowerFigures(
             window_s=window_s,

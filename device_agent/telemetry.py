@@ -32,11 +32,6 @@ def health(
     )
 
 
-def refusal(failure: Failure, *, at: int, release: str | None) -> HealthEvent:
-    """A refusal; its reason is the event's kind."""
-    return health(failure.reason.value, failure.detail, at=at, release=release)
-
-
 def power_sample(figures: PowerFigures, *, at: int, release: str | None) -> PowerSample:
     """One playback's power, cut to what a message may carry."""
 

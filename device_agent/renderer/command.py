@@ -2,7 +2,7 @@
 
 import argparse
 
-from device_agent.renderer.limits import be_first_to_go, die_with, take_at_most
+from device_agent.renderer.limits import be_first_to_go, die_with, leave_the_end_to_the_agent, take_at_most
 
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -18,6 +18,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 def run(arguments: argparse.Namespace) -> int:
     """Returns the exit status: 0 once standard input ends, 1 after work that broke it."""
+    leave_the_end_to_the_agent()
     die_with(arguments.parent)
     be_first_to_go()
     if arguments.memory_mb:

@@ -13,7 +13,7 @@ _CLOSED = "The agent stops: no film is begun any more."
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RendererOptions:
-    """How renderers run. Seconds; MB are 2^20 bytes of private memory (``limits.take_at_most``)."""
+    """How renderers run. Seconds; MB are 10^6 bytes of private memory (``limits.take_at_most``)."""
 
     runtime: str = "auto"
     core_mask: int = 0

@@ -15,6 +15,12 @@ ENVIRONMENT = {"OPENBLAS_NUM_THREADS": "1"}
 """Each further thread of OpenBLAS would reserve some 180 MB of address space for products of small matrices."""
 
 
+def leave_the_end_to_the_agent() -> None:
+    """Ctrl-C and a service manager's stop reach the renderer as well as the agent: that must not look like a crash."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+
+
 def die_with(parent: int) -> None:
     """End with SIGKILL when the agent's thread that started this process ends. ``parent`` is the agent's process id.
 
@@ -30,12 +36,12 @@ def die_with(parent: int) -> None:
 
 
 def take_at_most(memory_mb: int) -> None:
-    """Bound the private writable memory, in MB (2^20 bytes); beyond it allocations fail.
+    """Bound the private writable memory, in MB (10^6 bytes); beyond it allocations fail.
 
     RLIMIT_DATA counts what may be written to and not what is merely mapped, so it follows resident memory: films that
     leave 220 MB resident need 200 MB of it, and 320 MB with H.264, where RLIMIT_AS would have to allow 800 MB.
     """
-    wanted = memory_mb << 20
+    wanted = memory_mb * 1_000_000
     _, hard = resource.getrlimit(resource.RLIMIT_DATA)
     if hard != resource.RLIM_INFINITY:
         wanted = min(wanted, hard)
@@ -49,7 +55,7 @@ def private_mb() -> float:
     with suppress(OSError), open("/proc/self/status") as file:
         for line in file:
             if line.startswith("VmData:"):
-                return int(line.split()[1]) / 1024
+                return int(line.split()[1]) * 1024 / 1e6
     return 0.0
 
 

@@ -57,13 +57,15 @@ class Fault(_Line, frozen=True, kw_only=True, tag="fault"):
 
 class Played(_Line, frozen=True, kw_only=True, tag="played"):
     """The film is there. ``first_frame_ms`` counts from the request to the first frame drawn; ``fps`` is frames per
-    second from then on; ``memory_mb`` is the renderer's largest resident memory so far."""
+    second from then on; ``memory_mb`` is the renderer's largest resident memory so far; ``running`` is the runtime of
+    each stage at the end."""
 
     frames: int
     first_frame_ms: float
     fps: float
     memory_mb: float
     power: PowerFigures
+    running: dict[str, str] = {}
 
 
 class Measured(_Line, frozen=True, kw_only=True, tag="measured"):

@@ -102,7 +102,7 @@ class Worker:
         return self._measure(request)
 
     def _play(self, play: Play) -> Played:
-        with PowerMeter(self._hwmon) as meter:
+        with self._power() as meter:
             self._engine.use(Path(play.bundle), None if play.adapter is None else Path(play.adapter))
             result = self._engine.play(Path(play.photo), Path(play.voice), _sink(play), self._beat)
         return Played(
@@ -111,7 +111,11 @@ class Worker:
             fps=result.fps,
             memory_mb=round(peak_rss_mb(), 1),
             power=meter.figures,
+            running={str(stage): runtime for stage, runtime in self._engine.running.items()},
         )
+
+    def _power(self) -> PowerMeter:
+        return PowerMeter(self._hwmon, lambda: "rknn" in self._engine.running.values())
 
     def _measure(self, measure: Measure) -> Measured:
         bundle = Path(measure.bundle)
@@ -126,7 +130,7 @@ class Worker:
             photo = opened.portrait()
             clip = opened.read(opened.manifest.golden.clips[0].wav)
         try:
-            with PowerMeter(self._hwmon) as meter:
+            with self._power() as meter:
                 self._engine.use(bundle, adapter)
                 result = self._engine.play(photo, decode_voice(clip), NullSink(), self._beat)
         except (NoFace, PhotoError, VoiceError) as error:

@@ -8,7 +8,7 @@ from device_agent.renderer.messages import Play
 PLAY = Play(bundle="/b", adapter=None, photo="/p", voice="/v", out="/o")
 PLAYED = (
     b'{"type":"played","frames":25,"first_frame_ms":1,"fps":25,"memory_mb":1,'
-    b'"power":{"window_s":1,"total_w":1,"estimated":true}}\n'
+    b'"power":{"window_s":1,"total_w":1,"estimated":true},"running":{"motion":"onnx"}}\n'
 )
 
 _PREAMBLE = f"""

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from device_agent import local_page
 from device_agent import player as player_module
 from device_agent.installer.slots import Installed, Slot
 from device_agent.local_page import MAX_BODY, LocalPage
@@ -177,11 +178,13 @@ def test_a_killed_renderer_leaves_no_half_film(odd_house: Callable[[str], House]
 
 def test_a_fault_of_the_npu_is_told_once_for_a_release(odd_house: Callable[[str], House]) -> None:
     house = odd_house("for film in films(): say({'type': 'fault', 'detail': 'The NPU is gone.'}); say(PLAYED)")
+    assert house.player.runtime is None
     for _ in range(3):
         house.player.play(PHOTO, VOICE)
     told = [event for event in house.events if isinstance(event, HealthEvent)]
     assert [(event.kind, event.detail) for event in told] == [("npu_fault", "The NPU is gone.")]
     assert [crash for _, crash in house.played] == [None] * 3
+    assert house.player.runtime == {"uses": "CPU", "why": "The NPU is gone."}
 
 
 def test_an_odd_name_is_refused(odd_house: Callable[[str], House]) -> None:
@@ -215,7 +218,8 @@ def test_old_films_go(house: House) -> None:
 
 
 @pytest.fixture
-def page(house: House, tmp_path: Path) -> Iterator[LocalPage]:
+def page(house: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalPage]:
+    monkeypatch.setattr(local_page, "TURN_S", 0.02)  # closing it waits for one turn
     media = tmp_path / "media"
     media.mkdir()
     status = {"frame_id": "frame-1", "state": "committed", "release_name": "portrait <1.0>"}

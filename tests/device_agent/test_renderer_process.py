@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -88,7 +89,7 @@ class Display:
 def test_a_renderer_killed_or_stopped_in_mid_film_costs_that_film(
     tmp_path: Path, number: signal.Signals, kind: str
 ) -> None:
-    renderer = Renderer(RendererOptions(beat_s=3.0))
+    renderer = Renderer(RendererOptions(beat_s=2.0))
     display = Display(tmp_path, frames=10)
     deaths: list[RendererDied] = []
 
@@ -103,6 +104,11 @@ def test_a_renderer_killed_or_stopped_in_mid_film_costs_that_film(
         playing.start()
         assert display.shown.wait(20)
         (process,) = renderer._living
+        # What a service manager or Ctrl-C sends to everybody is for the agent to obey.
+        os.kill(process.pid, signal.SIGTERM)
+        os.kill(process.pid, signal.SIGINT)
+        time.sleep(0.2)
+        assert process.alive
         os.kill(process.pid, number)
         playing.join(15)
         (died,) = deaths
