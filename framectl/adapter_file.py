@@ -1,5 +1,8 @@
 """What an adapter file says about itself, read without trusting any length in it.
 
+`release sign` must run where neither numpy nor a runtime is installed, so it reads this one word without the model
+parts; that the adapter loads is for `framectl adapter inspect --bundle`, and for every frame.
+
 Layout (safetensors): 8 bytes little-endian length, that many bytes of JSON whose ``__metadata__`` holds words, tensors.
 """
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from safetensors import safe_open
 from safetensors.numpy import load as load_safetensors
 
-from device_agent.adapters import MAX_ADAPTER_BYTES, Adapter, AdapterError, load, pack
+from device_agent.adapters import MAX_ADAPTER_BYTES, Adapter, AdapterError, load, pack, rebind
 from device_agent.bundle_manifest import AdapterSignature, AdapterSlot, AdapterTensor, FloatArray
 from device_agent.runtime import OrtRuntime
 from tests.reference_model.artifacts import ADAPTER, bundle, mandarin
@@ -208,3 +208,21 @@ def test_a_runtime_refuses_an_adapter_of_another_bundle_and_keeps_its_own() -> N
     with pytest.raises(AdapterError, match="another base model"):
         runtime.set_adapter(stranger)
     assert np.array_equal(runtime.step(inputs)["motion"], before)
+
+
+def test_an_adapter_bound_anew_keeps_its_factors_and_words() -> None:
+    other = "cd" * 32
+    adapter = load(rebind(packed(), other), other, SIGNATURE)
+    assert (adapter.name, adapter.segment, adapter.base_model) == ("fix", "somewhere", other)
+    assert np.array_equal(adapter.tensors["A_all"], load(packed(), BASE, SIGNATURE).tensors["A_all"])
+    assert rebind(rebind(packed(), other), BASE) == packed()
+
+
+def test_a_damaged_adapter_is_not_bound_anew() -> None:
+    with pytest.raises(AdapterError, match="cut off"):
+        rebind(packed()[:-1], "cd" * 32)
+
+
+def test_a_name_that_is_no_name_is_refused() -> None:
+    assert "cannot be understood" in refused(rewritten(lambda header: header["__metadata__"].update(name="x" * 65)))
+    assert "cannot be understood" in refused(rewritten(lambda header: header["__metadata__"].update(segment="")))
