@@ -9,7 +9,8 @@ import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 
 from device_agent.bundle import MANIFEST, Bundle
-from device_agent.bundle_manifest import Stage, StageName, State, TensorSpec
+from device_agent.bundle_manifest import FloatArray, Stage, StageName, State, TensorSpec
+from device_agent.pipeline.stages import StageGraph
 from reference_model.packing import write_zip
 from tests.reference_model.artifacts import members
 
@@ -159,3 +160,10 @@ def bundle_of(stages: dict[StageName, tuple[Stage, bytes]], memory_mb: int = 64)
 def small_bundle(*without: StageName, memory_mb: int = 64) -> Bundle:
     """A bundle of the small stages, less some."""
     return bundle_of({name: made for name, made in small_stages().items() if name not in without}, memory_mb)
+
+
+def repaired(stages: StageGraph) -> FloatArray:
+    """What the small face_repair makes of a black mouth."""
+    mouth = stages.repair(np.zeros(MOUTH, np.float32))
+    assert mouth is not None
+    return mouth

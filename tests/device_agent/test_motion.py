@@ -1,4 +1,7 @@
 import math
+import resource
+import tracemalloc
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,7 +11,7 @@ from hypothesis import strategies as st
 from device_agent.bundle import Bundle
 from device_agent.bundle_manifest import FloatArray
 from device_agent.pipeline.features import STEP_SAMPLES
-from device_agent.pipeline.motion import MotionStream, motion_for
+from device_agent.pipeline.motion import MAX_WAITING, MotionStream, motion_for
 from device_agent.pipeline.stages import StageGraph
 from device_agent.runtime import RuntimeFailure
 from tests.reference_model.artifacts import bundle, graph, mandarin, with_manifest
@@ -69,6 +72,57 @@ def test_a_long_sound_takes_no_more_memory_than_its_window() -> None:
         assert len(list(stream.push(speech(100)))) >= 98
     assert stream._states["motion"]["kv_in"].shape == bundle().manifest.stage("motion").input("kv_in").shape
     assert not stream._waiting
+
+
+def test_an_hour_at_once_is_not_unfolded_before_it_is_asked_for() -> None:
+    hour = np.zeros(3_600 * 16_000, np.float32)
+    stream = MotionStream(graph())
+    tracemalloc.start()
+    try:
+        motion = stream.push(hour)
+        assert all(np.isfinite(next(motion)).all() for _ in range(50))
+        assert tracemalloc.get_traced_memory()[1] < 4e6
+    finally:
+        tracemalloc.stop()
+
+
+def test_only_so_many_pieces_wait() -> None:
+    stream = MotionStream(graph())
+    piece = speech(0.25)
+    for _ in range(MAX_WAITING):
+        due = stream.push(piece)
+    with pytest.raises(ValueError, match="ask for their motion"):
+        stream.push(piece)
+    assert len(list(due)) + len(list(stream.finish())) == MAX_WAITING / 4
+
+
+@pytest.mark.slow
+def test_ten_minutes_neither_drift_nor_grow() -> None:
+    clips = [clip for clip in bundle().golden_clips() if clip.segment == "base"]
+    sound = np.concatenate([np.pad(clip.audio, (0, -len(clip.audio) % STEP_SAMPLES)) for clip in clips])
+    expected = np.concatenate([clip.expected for clip in clips])
+    rounds = math.ceil(600 * 16_000 / len(sound))
+    stream = MotionStream(graph())
+    spoken: list[FloatArray] = []
+    memory: list[int] = []
+    for number in range(rounds):
+        motion = list(stream.push(sound))
+        if number == rounds - 1:
+            motion += stream.finish()
+        spoken.append(np.stack(motion))
+        memory.append(resident_bytes())
+    steps = np.concatenate(spoken).reshape(rounds, len(expected), 6)
+    # The first round has nothing before it and the last one nothing after it; those between are the same sound.
+    errors = np.abs(steps[1:-1] - expected).mean(axis=(1, 2))
+    minute = math.ceil(60 * 16_000 / len(sound))
+    assert errors[:minute].mean() < 0.45
+    assert abs(errors[-minute:].mean() - errors[:minute].mean()) < 1e-5
+    assert np.abs(steps[1:-1] - steps[1]).max() < 1e-4
+    assert memory[-1] - memory[minute] < 8e6
+
+
+def resident_bytes() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
 
 
 def test_an_iterator_left_early_loses_nothing() -> None:

@@ -13,7 +13,7 @@ from device_agent.pipeline.budget import to_give_back
 from device_agent.pipeline.motion import motion_for
 from device_agent.pipeline.stages import MASKED, StageGraph
 from device_agent.runtime import OrtRuntime, RuntimeFailure, StageRuntime, Tensors
-from tests.device_agent.graphs import MOUTH, PHOTO, bundle_of, small_bundle, small_stages
+from tests.device_agent.graphs import MOUTH, PHOTO, bundle_of, repaired, small_bundle, small_stages
 from tests.reference_model.artifacts import bundle, graph, mandarin
 
 DARK, BRIGHT = np.full(PHOTO, 0.25, np.float32), np.full(PHOTO, 0.5, np.float32)
@@ -80,10 +80,7 @@ def test_all_five_stages_hand_each_other_what_they_make() -> None:
         levels = [2.0, 1.0, 0.0, 3.0, 1.0]
         for frame, (level, expected) in enumerate(zip(levels, by_hand(levels, 0.5), strict=True)):
             assert stages.step(features(level), states) == pytest.approx(np.full(6, expected), abs=1e-5)
-            repaired = stages.repair(BLACK)
-            assert repaired is not None
-            assert repaired.shape == MOUTH
-            assert repaired == pytest.approx(np.full(MOUTH, 0.5 + frame))
+            assert repaired(stages) == pytest.approx(np.full(MOUTH, 0.5 + frame))
 
 
 def test_each_sound_starts_afresh() -> None:
@@ -92,9 +89,7 @@ def test_each_sound_starts_afresh() -> None:
         for _ in range(2):
             states = stages.start()
             assert stages.step(features(1.0), states)[0] == pytest.approx(by_hand([1.0], 0.5)[0], abs=1e-6)
-            repaired = stages.repair(BLACK)
-            assert repaired is not None
-            assert repaired[0, 0, 0, 0] == pytest.approx(0.5)
+            assert repaired(stages)[0, 0, 0, 0] == pytest.approx(0.5)
 
 
 def test_a_bundle_of_motion_alone_needs_no_photo_and_repairs_nothing() -> None:
@@ -185,10 +180,8 @@ def test_little_memory_changes_no_result_and_is_never_exceeded(acts: list[str]) 
                 states = [tight.start(), roomy.start()]
             elif act == "step":
                 made = [stages.step(features(1.0), own) for stages, own in zip((tight, roomy), states, strict=True)]
-                mended = [stages.repair(BLACK) for stages in (tight, roomy)]
-                assert np.array_equal(*made)
-                assert mended[0] is not None
-                assert np.array_equal(mended[0], mended[1])
+                assert np.array_equal(made[0], made[1])
+                assert np.array_equal(repaired(tight), repaired(roomy))
             elif act in ("adapter", "none"):
                 for stages in (tight, roomy):
                     opened = stages._bundle
@@ -204,7 +197,7 @@ def test_little_memory_changes_no_result_and_is_never_exceeded(acts: list[str]) 
 
 def test_only_as_many_stages_are_given_back_as_it_takes() -> None:
     manifest = small_bundle(memory_mb=40).manifest
-    every = ["audio_encoder", "motion", "token_decoder", "face_repair"]
+    every: list[StageName] = ["audio_encoder", "motion", "token_decoder", "face_repair"]
     assert to_give_back(manifest, [], "motion") == []
     assert to_give_back(manifest, every[:3], "visual_prompt") == []
     assert to_give_back(manifest, every, "visual_prompt") == ["face_repair"]
