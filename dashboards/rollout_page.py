@@ -56,6 +56,8 @@ class StageCard:
     counts: tuple[Count, ...]
     bar: SafeString
     time: str
+    waits: str
+    """What the stage waits for, "" for nothing that needs saying."""
 
 
 def stage_state(rollout: RolloutSummary, stage: StageDetail) -> str:
@@ -89,11 +91,22 @@ def _card(rollout: RolloutSummary, stage: StageDetail, now: datetime) -> StageCa
         counts=counts,
         bar=mark_safe(stacked_bar(label=label, parts=parts)),  # noqa: S308 - charts escape every word
         time=_stage_time(rollout, stage, now),
+        waits=_waits(stage.counts["trial"]) if state == "open" else "",
     )
 
 
 def _count_words(count: Count) -> str:
     return _("{word}: {frames}").format(word=count.word, frames=count.frames)
+
+
+def _waits(on_trial: int) -> str:
+    if not on_trial:
+        return ""
+    return ngettext(
+        "{frames} frame is in trial: it commits after enough playbacks or healthy hours without a crash.",
+        "{frames} frames are in trial: they commit after enough playbacks or healthy hours without a crash.",
+        on_trial,
+    ).format(frames=decimal(on_trial, 0))
 
 
 def _stage_time(rollout: RolloutSummary, stage: StageDetail, now: datetime) -> str:

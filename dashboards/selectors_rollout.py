@@ -58,8 +58,8 @@ _LIPS = """
     FROM fleet_reportedstate AS reported
     JOIN fleet_frame AS frame ON frame.id = reported.frame_id
     CROSS JOIN LATERAL jsonb_array_elements(reported.lip_errors) AS lips
-    WHERE reported.release = ANY(%s) AND reported.state IN ('idle', 'committed')
-          AND reported.target IN ('', reported.release)
+    WHERE reported.release = ANY(%s) AND reported.state IN ('idle', 'committed', 'trial')
+          AND reported.target = CASE reported.state WHEN 'trial' THEN reported.release ELSE '' END
     GROUP BY 1, 2
 """
 
@@ -68,7 +68,8 @@ def lip_rows(rollout: Rollout) -> list[LipRow]:
     """Lip error by segment, from the last trial of every frame that plays one of the two releases now.
 
     "Before" is the release that most frames of the rollout had, whichever frames still report it, "after" the
-    rollout's. A frame that is trying something out says nothing about what it plays, so it is left out.
+    rollout's. A frame that is trying out another release than the one it plays says nothing about that, so it is left
+    out; one on probation plays what it tried.
     """
     former = (
         rollout.deployments.exclude(former_release=None)

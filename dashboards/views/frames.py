@@ -5,7 +5,7 @@ from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, render
 
-from dashboards import selectors, words
+from dashboards import selectors, trial, words
 from dashboards.views.pages import page, render_live
 from fleet.models import Frame, FrameGroup
 from fleet.selectors import list_frames
@@ -67,6 +67,8 @@ def frame_detail(request: HttpRequest, frame_id: str) -> HttpResponse:
         "section": "frames",
         "frame": frame,
         "report": report,
+        "figures": trial.figures(report.figures) if report else [],
+        "probation": trial.probation(report.state, report.figures) if report else "",
         "desired": desired,
         "names": release_names(digests),
         "troubles": selectors.newest_troubles(frame),

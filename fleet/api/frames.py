@@ -66,6 +66,7 @@ def show_frame(frame: Frame) -> dict[str, Any]:
         "state": reported.state if reported else None,
         "failure": _failure(reported),
         "lip_errors": reported.lip_errors if reported else [],
+        "figures": reported.figures if reported else {},
         "reported": _reported(reported),
     }
 
@@ -84,6 +85,7 @@ def _reported(reported: ReportedState | None) -> dict[str, Any] | None:
         "received_at": _time(reported.received_at),
         "failure": _failure(reported),
         "lip_errors": reported.lip_errors,
+        "figures": reported.figures,
     }
 
 

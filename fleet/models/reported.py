@@ -21,6 +21,8 @@ class ReportedState(models.Model):
     failure_detail = models.CharField(max_length=500, blank=True)
     lip_errors = models.JSONField(default=list, blank=True)
     """List of {segment, lip_mm, mean_pose_mm, limit_mm}: what the last trial measured."""
+    figures = models.JSONField(default=dict, blank=True)
+    """Name with unit -> number: what it measured beside them, and how far probation has come."""
     received_at = models.DateTimeField()
 
     def __str__(self) -> str:

@@ -68,6 +68,7 @@ def record_reported(frame_id: str, report: messages.ReportedState, now: datetime
         failure_reason=report.failure.reason if report.failure else "",
         failure_detail=clean(report.failure.detail) if report.failure else "",
         lip_errors=[{**msgspec.to_builtins(one), "segment": clean(one.segment)} for one in report.lip_errors],
+        figures={clean(name): value for name, value in report.figures.items()},
         received_at=now,
     ).save(force_insert=stored is None, force_update=stored is not None)
     Frame.objects.filter(pk=frame_id).update(

@@ -4,6 +4,9 @@
                   │            └────────────┴───────────┴─────────┴────> reverted | failed
                   └─> dark (silent), from anywhere in flight and back
 
+``trial`` lasts until the frame has proved the release: first on its golden clips, then on probation, when it plays the
+release already (3 playbacks or 24 healthy hours by default) and still goes back by itself if rendering crashes.
+
 Progress only goes forward: a report that comes late never moves a Deployment back. A frame that had failed and later
 does run the release has committed, because what plays on the wall is the truth; nothing else leaves a finished state.
 
@@ -105,7 +108,7 @@ def said(report: Report, offer: Offer) -> DeploymentState | None:
 
 
 def plays(report: Report, digest: str) -> bool:
-    """Whether the frame plays the release ``digest`` for good, not on trial."""
+    """Whether the frame plays the release ``digest`` for good, not on probation (then the release is its target)."""
     if report.release != digest:
         return False
     return report.state in ("idle", "committed") or (report.target != "" and report.target != digest)

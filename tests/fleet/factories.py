@@ -85,4 +85,5 @@ def reported(
         slot="A",
         failure=failure,
         lip_errors=[messages.LipError(segment="mandarin", lip_mm=0.34, mean_pose_mm=1.3, limit_mm=0.8)],
+        figures={"step_p99_ms": 4.5, "playbacks": 1.0},
     )

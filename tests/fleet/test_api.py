@@ -62,6 +62,7 @@ def test_frames_come_with_what_they_say(api: Api) -> None:
     assert speaking["release"] == RELEASE
     assert speaking["failure"] == {"reason": "trial_failed", "detail": "It missed its limit."}
     assert speaking["lip_errors"][0]["lip_mm"] == 0.34
+    assert speaking["figures"] == speaking["reported"]["figures"] == {"step_p99_ms": 4.5, "playbacks": 1.0}
     assert speaking["reported"]["slot"] == "A"
     assert speaking["last_seen"].endswith("Z")
 

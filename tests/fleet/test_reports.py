@@ -42,6 +42,7 @@ def test_a_report_is_kept_with_its_failure_and_lip_errors() -> None:
     assert (kept.state, kept.release, kept.slot, kept.target) == ("reverted", RELEASE, "A", "")
     assert (kept.failure_reason, kept.failure_detail) == ("trial_failed", "The trial \ufffd missed its limit.")
     assert kept.lip_errors == [{"segment": "mandarin", "lip_mm": 0.34, "mean_pose_mm": 1.3, "limit_mm": 0.8}]
+    assert kept.figures == {"step_p99_ms": 4.5, "playbacks": 1.0}
     frame = Frame.objects.get()
     assert (frame.last_seen, frame.desired_version, frame.reported) == (NOW, 3, kept)
 

@@ -17,6 +17,7 @@ from ota.domain.deployment import (
     Report,
     is_dark,
     move,
+    plays,
     said,
 )
 
@@ -91,7 +92,19 @@ def test_what_a_report_says_about_an_offer(report: Report, meaning: DeploymentSt
 
 
 def test_a_frame_on_trial_has_not_committed() -> None:
-    assert said(Report("trial", NEW, NEW, 7), OFFER) is S.TRIAL
+    on_probation = Report("trial", NEW, NEW, 7)
+    assert said(on_probation, OFFER) is S.TRIAL
+    assert not plays(on_probation, NEW)
+    assert said(Report("trial", OLD, NEW, 7), OFFER) is S.TRIAL
+
+
+def test_a_release_that_goes_back_from_probation_has_not_made_it() -> None:
+    state = move(S.TRIAL, said(Report("reverted", OLD, NEW, 7), OFFER) or S.TRIAL)
+    assert state is S.REVERTED
+
+
+def test_going_back_from_probation_on_the_directors_word_says_nothing_about_the_release() -> None:
+    assert said(Report("committed", OLD, "", 8), OFFER) is None
 
 
 def test_dark_is_a_day_of_silence_since_the_offer() -> None:
