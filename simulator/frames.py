@@ -123,7 +123,14 @@ def provision(factory: FactoryRelease, store: SharedStore, report: TrialReport) 
     for artifact in factory.slot.artifacts:
         store.adopt(artifact.sha256)
     return Journal(
-        journal_id=random_id(), state="committed", active="A", slot_a=factory.slot, lip_errors=report.lip_errors
+        journal_id=random_id(),
+        state="committed",
+        active="A",
+        slot_a=factory.slot,
+        lip_errors=report.lip_errors,
+        figures=dict(report.figures),
+        active_lip_errors=report.lip_errors,
+        active_figures=dict(report.figures),
     )
 
 

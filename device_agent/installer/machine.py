@@ -136,13 +136,22 @@ _Content = tuple[Journal, tuple[Effect, ...]]
 
 
 def _kept(journal: Journal, event: Kept) -> _Content:
-    return replace(journal, desired_version=event.version, target=None, failure=None), ()
+    return replace(_as_committed(journal), desired_version=event.version, target=None, failure=None), ()
 
 
 def _settled(journal: Journal, event: Settled) -> _Content:
     if journal.committed is None:
         raise IllegalStep("a frame that has committed nothing has nothing that could be settled")
-    return replace(journal, desired_version=event.version, target=None, failure=None, trial_attempts=0), ()
+    return replace(
+        _as_committed(journal), desired_version=event.version, target=None, failure=None, trial_attempts=0
+    ), ()
+
+
+def _as_committed(journal: Journal) -> Journal:
+    """Figures stand beside a release in reports: at rest they are those of the release that plays."""
+    if journal.state in ("idle", "committed"):
+        return journal
+    return replace(journal, lip_errors=journal.active_lip_errors, figures=journal.active_figures)
 
 
 def _began(journal: Journal, event: Began) -> _Content:
@@ -208,7 +217,8 @@ def _restarted(journal: Journal, _: Restarted) -> _Content:
 
 def _proved(journal: Journal, event: Proved) -> _Content:
     changed, _ = _progressed(journal, Progressed(event.playbacks, event.healthy_s))
-    return replace(_with_progress(changed), active=journal.other, target=None, failure=None), (Collect(),)
+    changed = replace(_with_progress(changed), active=journal.other, target=None, failure=None)
+    return replace(changed, active_lip_errors=changed.lip_errors, active_figures=changed.figures), (Collect(),)
 
 
 def _not_passed(journal: Journal, event: NotPassed) -> _Content:

@@ -76,6 +76,9 @@ class Journal(Struct, frozen=True, kw_only=True):
     lip_errors: tuple[LipError, ...] = ()
     figures: dict[str, float] = {}
     """What the last trial measured beside them, and how far its probation came, once it has ended."""
+    active_lip_errors: tuple[LipError, ...] = ()
+    active_figures: dict[str, float] = {}
+    """The same of the release in the active slot; said again where another trial since ended without a commit."""
     probation: Probation | None = None
     """Only in the state ``trial``: the golden clips said yes, and the other slot plays."""
     trial_attempts: Annotated[int, Meta(ge=0)] = 0

@@ -44,7 +44,7 @@ def third(repository: Repository, first: Published) -> Published:
 @pytest.fixture
 def blank(repository: Repository) -> Frame:
     frame = Frame(repository.retained, repository.anchors(), policy=POLICY)
-    frame.trial.report = TrialReport(MEASURED, figures={"step_p99_ms": 9.5, "memory_mb": 120.0})
+    frame.trial.report = TrialReport(MEASURED, figures={"step_p99_ms": 9.0, "memory_mb": 90.0})
     frame.connect()
     return frame
 
@@ -54,6 +54,7 @@ def frame(blank: Frame, repository: Repository, first: Published, second: Publis
     """1.0 is committed, 1.1 on probation."""
     offer(blank, repository, 1, first)
     play(blank, first, 3)
+    blank.trial.report = TrialReport(MEASURED, figures={"step_p99_ms": 9.5, "memory_mb": 120.0})
     offer(blank, repository, 2, second)
     assert (last(blank).state, last(blank).release) == ("trial", second.release.sha256)
     return blank
@@ -207,6 +208,15 @@ def test_an_orderly_stop_counts_for_nothing_and_keeps_the_last_minutes(frame: Fr
     assert last(frame).figures["healthy_h"] == 0.5
 
 
+def test_what_went_back_leaves_no_figures_beside_the_release_that_plays(
+    frame: Frame, repository: Repository, first: Published, second: Published
+) -> None:
+    play(frame, second, crash=CRASH)
+    assert last(frame).figures["memory_mb"] == 120.0
+    offer(frame, repository, 3, first)
+    assert (last(frame).state, last(frame).figures["memory_mb"]) == ("committed", 90.0)
+
+
 # --- another DesiredState ---------------------------------------------------------------------------------------------
 
 
@@ -233,6 +243,7 @@ def test_going_back_ends_probation_without_a_failure(
         "idle" if back_to_nothing else "committed", first.release.sha256, "A",
     )  # fmt: skip
     assert (told.target, told.failure, told.desired_version) == (None, None, 3)
+    assert told.figures["memory_mb"] == 90.0, "of the release that plays"
     assert not frame.fetched
     assert not frame.health
     play(frame, second, crash="A film that began before.")
