@@ -27,7 +27,7 @@ from device_agent.bundle_manifest import AdapterSignature, AdapterSlot, FloatArr
 WEIGHTS_FILE = "adapter_model.safetensors"
 CONFIG_FILE = "adapter_config.json"
 MAX_WEIGHTS_BYTES = 64 * 1024 * 1024
-MAX_HEADER_BYTES = 1024 * 1024
+MAX_HEADER_BYTES = 256 * 1024
 
 _NAME = re.compile(r"base_model\.model\.(?P<module>.+)\.lora_(?P<factor>[AB])\.weight")
 
