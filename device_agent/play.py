@@ -2,11 +2,12 @@
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from device_agent.sinks import FrameSink
@@ -43,7 +44,7 @@ def run(arguments: argparse.Namespace) -> int:
     engine = Engine(arguments.runtime, on_fault=lambda sentence: print(sentence, file=sys.stderr))
     try:
         sink = _sink(arguments)
-        voice = _live(sys.stdin.buffer) if arguments.voice == _LIVE else Path(arguments.voice)
+        voice = _live(sys.stdin.fileno()) if arguments.voice == _LIVE else Path(arguments.voice)
         engine.use(arguments.bundle, arguments.adapter)
         result = engine.play(arguments.photo, voice, sink)
     except REFUSALS as error:
@@ -71,12 +72,13 @@ def _sink(arguments: argparse.Namespace) -> "FrameSink":
     return RawSink(out) if kind == "raw" else Mp4Sink(out)
 
 
-def _live(stream: BinaryIO) -> "Iterator[Samples]":
-    """Samples in -1..1 as they arrive, until the end of the stream."""
+def _live(file: int) -> "Iterator[Samples]":
+    """Samples in -1..1 as they arrive on a file descriptor, until its end."""
     import numpy as np
 
     rest = b""
-    while data := stream.read1(_LIVE_BYTES):  # type: ignore[attr-defined]  # BufferedReader has it
+    # Not sys.stdin.buffer: whoever waits in it would still hold its lock when the process ends.
+    while data := os.read(file, _LIVE_BYTES):
         data = rest + data
         whole = len(data) // 2 * 2
         rest = data[whole:]

@@ -19,12 +19,14 @@ import numpy.typing as npt
 from device_agent import adapters
 from device_agent.adapters import AdapterError
 from device_agent.bundle import Bundle, BundleError
+from device_agent.bundle_manifest import RuntimeName, StageName
 from device_agent.handover import Canvases, Handover
 from device_agent.pipeline.acting import Acting
 from device_agent.pipeline.face import NoFace
 from device_agent.pipeline.features import SAMPLE_RATE
 from device_agent.pipeline.photo import PhotoError
 from device_agent.pipeline.render import PortraitRenderer
+from device_agent.pipeline.repair import Repairer, to_tensor
 from device_agent.pipeline.ring import AudioRing, pour
 from device_agent.pipeline.script import Moment, live, whole
 from device_agent.pipeline.stages import StageGraph
@@ -91,7 +93,8 @@ class Engine:
                 opened.close()
                 raise
             self._bundle, self._graph, self._bundle_stamp = opened, graph, stamp
-            self._portraits = Portraits(opened)
+            repair = None if graph.mouth_shape is None else Repairer(graph)
+            self._portraits = Portraits(opened, repair)
         if self._bundle is None or self._graph is None:
             raise RuntimeFailure("The engine has no bundle.")
         if adapter is None:
@@ -122,6 +125,10 @@ class Engine:
             voice = read_voice(voice)
             beat(0)
         portrait = self._portraits.get(photo, lambda: beat(0))
+        portrait.start()
+        if graph.photo_shape is not None:
+            graph.prompt(to_tensor(portrait.still[portrait.head.slices], graph.photo_shape))
+            beat(0)
         if isinstance(voice, Voice):
             return self._show(portrait, whole(graph, voice), voice.rate, sink, beat, started)
         ring = AudioRing(live=True)
@@ -130,6 +137,11 @@ class Engine:
             return self._show(portrait, live(graph, ring, lambda: beat(0)), SAMPLE_RATE, sink, beat, started)
         finally:
             ring.close()
+
+    @property
+    def running(self) -> dict[StageName, RuntimeName]:
+        """What each loaded stage runs on now."""
+        return {} if self._graph is None else self._graph.running
 
     def close(self) -> None:
         """Give back what the bundle takes; `use` may follow."""

@@ -11,7 +11,7 @@ import cv2
 from device_agent.bundle import Bundle, BundleError
 from device_agent.pipeline.face import FaceFinder
 from device_agent.pipeline.photo import decode_photo, read_photo
-from device_agent.pipeline.render import PortraitRenderer
+from device_agent.pipeline.render import PortraitRenderer, Repair
 
 # A composed portrait takes about 15 MB; a frame on a wall shows one or two photos again and again.
 KEPT: Final = 2
@@ -22,9 +22,10 @@ Photo = Path | bytes
 class Portraits:
     """The last `KEPT` portraits of one bundle."""
 
-    def __init__(self, bundle: Bundle) -> None:
+    def __init__(self, bundle: Bundle, repair: Repair | None) -> None:
         """The bundle must stay open until the first portrait is made."""
         self._bundle = bundle
+        self._repair = repair
         self._finder: FaceFinder | None = None
         self._kept: OrderedDict[object, PortraitRenderer] = OrderedDict()
 
@@ -40,7 +41,7 @@ class Portraits:
             # Before the new one is made: two are kept, never three.
             while len(self._kept) >= KEPT:
                 self._kept.popitem(last=False)
-            portrait = PortraitRenderer(picture, landmarks)
+            portrait = PortraitRenderer(picture, landmarks, self._repair)
             working()
         if key is not None:
             self._kept[key] = portrait

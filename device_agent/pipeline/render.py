@@ -22,7 +22,7 @@ from device_agent.pipeline.sway import Head
 FPS: Final = 25
 
 Repair = Callable[[Image], Image]
-"""Improves the picture of a mouth (h, w, 3) uint8 BGR; the result has the same shape."""
+"""Mends the picture of a mouth (h, w, 3) uint8 BGR; the result has the same shape."""
 
 
 class Canvas:
@@ -68,6 +68,10 @@ class PortraitRenderer:
     def head(self) -> Box:
         """What moves when the head sways."""
         return self._head.box
+
+    def start(self) -> None:
+        """A new film begins: what a repair made of the last mouth counts no more."""
+        self._drawn_motion = b""
 
     def draw(self, canvas: Canvas, pose: Pose) -> None:
         """Make `canvas` show `pose`, whatever it showed before."""

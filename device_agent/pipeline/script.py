@@ -79,9 +79,10 @@ def live(graph: StageGraph, ring: AudioRing, waiting: Callable[[], None]) -> Ite
         yield from take(step)
         if quiet >= (ENDS_AFTER_STEPS if spoken else WAITS_STEPS):
             break
-    # What is due comes out, then the lips close.
-    for _ in range(len(sounds) + max(0, HOLD_STEPS - quiet)):
-        yield from take(np.zeros(STEP_SAMPLES, np.float32))
+    else:
+        # The source has ended: what is due comes out, then the lips close.
+        for _ in range(len(sounds) + max(0, HOLD_STEPS - quiet)):
+            yield from take(np.zeros(STEP_SAMPLES, np.float32))
     if not spoken:
         raise VoiceError(SILENT)
 
