@@ -1,21 +1,26 @@
 """The agent as a process, over a real broker, with the real model: install, be killed, go on, play."""
 
 import json
+import os
 import re
 import shutil
 import signal
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from device_agent.player import SCREEN
 from protocol import topics
 from protocol.chunks import sha256_hex, split
+from protocol.errors import Reason
 from protocol.limits import CHUNK_SIZE
 from protocol.messages import Complaint, HealthEvent, PlaybackEvent, PowerSample
+from tests.device_agent.display import Display, children
 from tests.device_agent.live import Backend, LiveAgent, backend_user, frame_user, until
 from tests.device_agent.repository import Repository, desired
 from tests.services import BrokerHandle, mqtt_broker
@@ -122,6 +127,60 @@ def test_install_be_killed_in_mid_download_go_on_fix_the_lips_and_prove_it_by_pl
     assert {event.release for event in events} == {first.release.sha256, second.release.sha256}
     assert ask(f"{agent.page()}/play", {"photo": "/etc/passwd", "voice": "/etc/passwd"})[0] == 403
     assert ask(f"{agent.page()}/status")[1]["release_name"] == "portrait 1.1"
+    assert agent.stop() == 0
+
+
+def test_a_renderer_that_dies_or_hangs_on_probation_takes_the_release_back_and_no_more(
+    agent: LiveAgent, backend: Backend, repository: Repository
+) -> None:
+    settings = ("--trial-playbacks", "1", "--renderer-beat-s", "2")
+    base = repository.base(BUNDLE.read_bytes())
+    first = repository.release("portrait", "1.0", [base])
+    backend.put(repository.retained)
+    backend.assign(FRAME, 1, repository.envelope(desired(FRAME, 1, first)))
+    agent.start(*settings, "--sink", "none")
+    media = agent.folder / "media"
+    until(lambda: bool(backend.reports) and backend.reports[-1].release == first.release.sha256)
+    for name in ("portrait.png", "voice-zh.wav"):
+        shutil.copy(MODEL / "assets" / name, media / name)
+    asked = {"photo": str(media / "portrait.png"), "voice": str(media / "voice-zh.wav")}
+    assert ask(f"{agent.page()}/play", asked)[0] == 200
+    until(lambda: backend.reports[-1].state == "committed")
+    agent.stop()
+
+    agent.start(*settings, "--sink", "raw")
+    screen = agent.folder / "films" / SCREEN
+    for version, number, says in ((2, signal.SIGKILL, "SIGKILL"), (3, signal.SIGSTOP, "hung")):
+        release = repository.release("portrait", f"1.{version}", [base, repository.adapter(ADAPTER.read_bytes(), base)])
+        backend.put(repository.retained)
+        backend.assign(FRAME, version, repository.envelope(desired(FRAME, version, release)))
+        until(lambda release=release: backend.reports[-1].release == release.release.sha256)  # type: ignore[misc]
+        display = Display(screen, frames=5)
+        with ThreadPoolExecutor(1) as page:
+            film = page.submit(ask, f"{agent.page()}/play", asked)
+            assert display.shown.wait(20)
+            assert agent.process is not None
+            (renderer,) = children(agent.process.pid)
+            os.kill(renderer, number)
+            status, answer = film.result(20)
+        display.close()
+        assert status == 422
+        assert says in answer["detail"]
+        until(lambda: backend.reports[-1].state == "reverted")
+        last = backend.reports[-1]
+        assert (last.release, last.target) == (first.release.sha256, release.release.sha256)
+        assert last.failure is not None
+        assert last.failure.reason is Reason.TRIAL_FAILED
+        assert "step_p99_ms" in last.figures
+    display = Display(screen)
+    assert ask(f"{agent.page()}/play", asked)[0] == 200, "the old release plays"
+    display.close()
+
+    def broken_off() -> list[PlaybackEvent]:
+        films = [event for event in list(backend.events.values()) if isinstance(event, PlaybackEvent)]
+        return [film for film in films if not film.completed]
+
+    until(lambda: len(broken_off()) == 2)
     assert agent.stop() == 0
 
 

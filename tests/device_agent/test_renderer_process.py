@@ -15,6 +15,7 @@ import pytest
 from device_agent.renderer import Measure, Play, Renderer, RendererDied, RendererOptions, RendererRefused
 from device_agent.renderer.messages import Answer, Measured, line, read_answer
 from device_agent.renderer.worker import Worker
+from tests.device_agent.display import Display, children
 from tests.device_agent.live import until
 from tests.device_agent.test_power import device
 from tests.device_agent.test_renderer import gone
@@ -22,7 +23,6 @@ from tests.reference_model.artifacts import ADAPTER, ASSETS, BUNDLE, with_manife
 
 PORTRAIT = str(ASSETS / "portrait.png")
 VOICE = str(ASSETS / "voice-zh.wav")
-FRAME_BYTES = 1920 * 1080 * 3 // 2
 
 
 @pytest.fixture
@@ -61,36 +61,13 @@ def test_the_second_film_is_warm_and_another_adapter_needs_no_other_renderer(
     assert 100 < again.memory_mb < 400
 
 
-class Display:
-    """Reads frames from a pipe, and stops after some: so a film is in its middle for as long as a test likes."""
-
-    def __init__(self, folder: Path, frames: int) -> None:
-        self.path = folder / "display.i420"
-        os.mkfifo(self.path)
-        self.shown = threading.Event()
-        self._frames = frames
-        self._done = threading.Event()
-        self._thread = threading.Thread(target=self._read, daemon=True)
-        self._thread.start()
-
-    def close(self) -> None:
-        self._done.set()
-        self._thread.join(10)
-
-    def _read(self) -> None:
-        with self.path.open("rb") as pipe:
-            pipe.read(self._frames * FRAME_BYTES)
-            self.shown.set()
-            self._done.wait(20)
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize(("number", "kind"), [(signal.SIGKILL, "crash"), (signal.SIGSTOP, "hang")])
 def test_a_renderer_killed_or_stopped_in_mid_film_costs_that_film(
     tmp_path: Path, number: signal.Signals, kind: str
 ) -> None:
     renderer = Renderer(RendererOptions(beat_s=2.0))
-    display = Display(tmp_path, frames=10)
+    display = Display(tmp_path / "screen.i420", frames=10)
     deaths: list[RendererDied] = []
 
     def play() -> None:
@@ -143,13 +120,12 @@ Renderer().play(msgspec.json.decode(sys.argv[1], type=Play))
 
 @pytest.mark.slow
 def test_the_renderer_dies_with_the_agent(tmp_path: Path) -> None:
-    display = Display(tmp_path, frames=1)
+    display = Display(tmp_path / "screen.i420", frames=1)
     asked = msgspec.json.encode(film(display.path, "raw")).decode()
     agent = subprocess.Popen([sys.executable, "-c", _AGENT, asked])
     try:
         assert display.shown.wait(20)
-        children = Path(f"/proc/{agent.pid}/task").glob("*/children")
-        (pid,) = [int(number) for path in children for number in path.read_text().split()]
+        (pid,) = children(agent.pid)
         assert int(Path(f"/proc/{pid}/oom_score_adj").read_text()) >= 800, "the kernel takes it before the agent"
         agent.kill()
         agent.wait()
