@@ -32,7 +32,7 @@ class Fingerprints(NullSink):
         self.finished = False
 
     def write(self, frame: Frame, sound: Samples) -> None:
-        self.frames.append(hashlib.sha256(frame).hexdigest())
+        self.frames.append(hashlib.sha256(frame.data).hexdigest())
         self.sound.append(len(sound))
 
     def finish(self) -> None:

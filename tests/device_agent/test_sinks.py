@@ -122,7 +122,11 @@ def test_frames_arrive_whole_and_in_order_however_slow_the_sink(tmp_path: Path) 
 
 def test_three_frames_are_all_there_is() -> None:
     go = threading.Event()
-    sink = Recording(lambda index: go.wait(10) and None)
+
+    def wait(index: int) -> None:
+        go.wait(10)
+
+    sink = Recording(wait)
     canvases = Canvases()
     assert len(canvases.all) == BUFFERS == 3
     out = Handover(canvases, sink, 16_000)
