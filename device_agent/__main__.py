@@ -3,16 +3,27 @@
 import argparse
 import sys
 from collections.abc import Callable, Sequence
+from importlib import import_module
 
-from device_agent import compare, play, run, show_config, status
+COMMANDS = {
+    "run": "device_agent.run",
+    "status": "device_agent.status",
+    "config": "device_agent.show_config",
+    "play": "device_agent.play",
+    "compare": "device_agent.compare",
+    "render": "device_agent.renderer.command",
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one sub-command and return its exit status."""
+    argv = sys.argv[1:] if argv is None else argv
     parser = argparse.ArgumentParser(prog="device-agent", description="What runs on each talking photo frame.")
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for module in (play, compare, run, status, show_config):
-        module.add_parser(subparsers)
+    # Only what is asked for is loaded: an agent that runs for years has no use for what draws pictures.
+    asked = COMMANDS.get(argv[0]) if argv else None
+    for module in [asked] if asked else COMMANDS.values():
+        import_module(module).add_parser(subparsers)
     arguments = parser.parse_args(argv)
     chosen: Callable[[argparse.Namespace], int] = arguments.run
     return chosen(arguments)

@@ -12,9 +12,16 @@ from typing import Any
 
 import msgspec
 
-from device_agent.config import AgentFolder, ConfigError, broker_url, certified_identity, read_identity
+from device_agent.config import (
+    AgentFolder,
+    ConfigError,
+    broker_url,
+    certified_identity,
+    read_identity,
+    trial_policy,
+)
 from device_agent.core import FrameCore
-from device_agent.description import LocalPage, describe, release_name
+from device_agent.description import LocalPage, describe, disk, release_name
 from device_agent.files import replace_file
 from device_agent.identity import WrongIdentityCore, mismatch
 from device_agent.installer.slots import Slot
@@ -24,10 +31,11 @@ from device_agent.notify import Notifier
 from device_agent.outbox import FileOutbox
 from device_agent.player import Player
 from device_agent.ports import FrameIdentity, Ports
+from device_agent.renderer import Renderer, RendererOptions
+from device_agent.renderer.trials import StoreTrial
 from device_agent.settings import Settings
 from device_agent.store import FileStore
 from device_agent.transport import Core, MqttDriver
-from device_agent.trial import StoreTrial
 from device_agent.trust.image import ImageTrust
 from protocol import topics
 from protocol.exchange import Command
@@ -53,15 +61,18 @@ class Agent:
         self._notifier = notifier
         self._store = FileStore(folder.path, headroom=settings.disk_reserve_mb * MB)
         self._outbox = FileOutbox(folder.outbox, settings.outbox_mb * MB, settings.outbox_events)
+        renderer = Renderer(renderer_options(settings))
         ports = Ports(
             journal=FileJournal(folder.journal),
             documents=FileDocuments(folder.trust),
             store=self._store,
             outbox=self._outbox,
-            trial=StoreTrial(self._store, quiet),
+            trial=StoreTrial(self._store, renderer, quiet, self._record),
             trust=ImageTrust,
         )
-        self._core = FrameCore(identity, ports)
+        self._runtime = settings.runtime
+        self._policy = trial_policy(settings)
+        self._core = FrameCore(identity, ports, policy=self._policy)
         self._identity = identity
         self._wrong_identity = mismatch(identity.frame_id, certified) if certified != identity.frame_id else None
         driven = self._driven(identity, certified)
@@ -70,7 +81,16 @@ class Agent:
         self._flush_at = 0.0
         self._waiting = 0
         self._named: tuple[str | None, str | None] = None, None
-        self._player = Player(folder.path, self._store, self._playing, self._record, quiet, settings.playback_timeout_s)
+        self._player = Player(
+            folder.path,
+            self._store,
+            self._playing,
+            self._record,
+            quiet,
+            renderer,
+            played=self._played,
+            sink=settings.sink,
+        )
         self._page = Page(self._player, self.status, [folder.media, *settings.media], settings.port)
 
     def run(self) -> None:
@@ -84,6 +104,7 @@ class Agent:
             self._driver.run()
         finally:
             self._notifier.stopping()
+            self._core.stop(time.monotonic())
             self._player.close()
             self._page.close()
             self._folder.page.unlink(missing_ok=True)
@@ -92,11 +113,15 @@ class Agent:
     def status(self) -> dict[str, Any]:
         """For the page and ``device-agent status``."""
         journal = self._core.journal
-        status = describe(self._identity, journal)
+        status = describe(self._identity, journal, self._policy)
         status["release_name"] = self._name_of(status["release"])
         status |= {"running": True, "online": self._core.online, "wrong_identity": self._wrong_identity}
         films = self._player.recent
+        status["target_name"] = release_name(self._store, status["target"])
         status["last_playback"] = msgspec.to_builtins(films[0]) if films else None
+        status["runtime"] = {"setting": self._runtime} | (self._player.runtime or {"uses": None, "why": None})
+        status["outbox_waiting"] = self._waiting
+        status["disk"] = disk(self._folder)
         return status
 
     def _driven(self, identity: FrameIdentity, certified: str) -> Core:
@@ -117,6 +142,10 @@ class Agent:
 
         self._driver.submit(happened)
 
+    def _played(self, release: str, crash: str | None) -> None:
+        if self._wrong_identity is None:
+            self._driver.submit(lambda now: self._core.played(now, release, crash))
+
     def _each_turn(self) -> None:
         now = time.monotonic()
         if now >= self._flush_at:
@@ -135,7 +164,8 @@ class Agent:
         journal = self._core.journal
         plays = self._name_of(journal.playing.release if journal.playing else None) or "no release yet"
         line = "connected" if self._core.online else "not connected"
-        return f"{self._identity.frame_id}: {plays}; {journal.state}; {line}; {self._waiting} events wait."
+        state = "on probation" if journal.probation is not None else journal.state
+        return f"{self._identity.frame_id}: {plays}; {state}; {line}; {self._waiting} events wait."
 
     def _name_of(self, release: str | None) -> str | None:
         """``release_name``, read from the disk once for each release."""
@@ -144,6 +174,18 @@ class Agent:
             name = release_name(self._store, release)
             self._named = release, name
         return name
+
+
+def renderer_options(settings: Settings) -> RendererOptions:
+    """What the settings say about renderers."""
+    return RendererOptions(
+        runtime=settings.runtime,
+        core_mask=settings.core_mask,
+        beat_s=settings.renderer_beat_s,
+        timeout_s=settings.playback_timeout_s,
+        idle_s=settings.renderer_idle_s,
+        memory_mb=settings.renderer_memory_mb,
+    )
 
 
 @contextmanager

@@ -7,24 +7,24 @@ import msgspec
 from cryptography import x509
 from cryptography.x509.oid import ExtensionOID
 
-from device_agent.ports import FrameIdentity
+from device_agent.ports import FrameIdentity, TrialPolicy
 from device_agent.setting_kinds import ConfigError
+from device_agent.settings import Settings
 from device_agent.transport import TlsFiles
 from protocol.messages import FrameId, Word
 
 __all__ = [
     "AGENT_VERSION",
-    "PLAYBACK_TIMEOUT_S",
     "AgentFolder",
     "ConfigError",
     "agent_folder",
     "broker_url",
     "certified_identity",
     "read_identity",
+    "trial_policy",
 ]
 
 AGENT_VERSION = "0.1.0"
-PLAYBACK_TIMEOUT_S = 300.0
 MAX_FRAME_JSON = 64 * 1024
 
 
@@ -89,6 +89,11 @@ def broker_url(setting: str | None) -> str:
     if setting is None:
         raise ConfigError("The broker's address is not known: give --mqtt or set MQTT_URL to mqtts://host:port.")
     return setting
+
+
+def trial_policy(settings: Settings) -> TrialPolicy:
+    """When a release on probation is committed."""
+    return TrialPolicy(playbacks=settings.trial_playbacks, healthy_s=settings.trial_healthy_hours * 3_600)
 
 
 def read_identity(folder: AgentFolder) -> FrameIdentity:

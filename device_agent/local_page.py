@@ -5,7 +5,6 @@ the page's form. Photos, voices and films are paths on this machine and only in 
 web pages a browser has open cannot use it: requests must name this host, and come from this page.
 """
 
-import html
 import json
 import logging
 import threading
@@ -19,6 +18,7 @@ from urllib.parse import parse_qs
 
 import msgspec
 
+from device_agent.household_page import household_page
 from device_agent.player import Playback, Player, PlayRefused
 
 log = logging.getLogger(__name__)
@@ -34,17 +34,6 @@ TURN_S = 1.0
 """The thread that takes requests looks up this often."""
 HANGS_S = 20.0
 """It hangs when it has not looked up for this long."""
-
-STATES = {
-    "idle": ("up to date", "已是最新"),
-    "downloading": ("an update is being fetched", "正在下载更新"),
-    "verifying": ("an update is being checked", "正在校验更新"),
-    "staged": ("an update is ready", "更新已就绪"),
-    "trial": ("an update is being tried", "正在试运行更新"),
-    "committed": ("up to date", "已是最新"),
-    "reverted": ("the last update went back", "上次更新已回退"),
-    "failed": ("the last update did not come", "上次更新未成功"),
-}
 
 
 class PlayRequest(msgspec.Struct, frozen=True):
@@ -142,7 +131,12 @@ class LocalPage:
             self._require_own(request)
             match (request.path, body):
                 case ("/", None):
-                    _send(request, HTTPStatus.OK, self._page().encode(), "text/html; charset=utf-8")
+                    _send(
+                        request,
+                        HTTPStatus.OK,
+                        household_page(self._status(), self._player.recent).encode(),
+                        "text/html; charset=utf-8",
+                    )
                 case ("/status", None):
                     _send_json(request, HTTPStatus.OK, self._status())
                 case ("/play", bytes()):
@@ -197,44 +191,6 @@ class LocalPage:
             return
         playback = self._player.complain(_decode(body, ComplainRequest).playback_id)
         _send_json(request, HTTPStatus.OK, msgspec.to_builtins(playback))
-
-    # --- the page -----------------------------------------------------------------------------------------------------
-
-    def _page(self) -> str:
-        status = self._status()
-        english, chinese = STATES.get(str(status.get("state")), ("starting", "正在启动"))
-        name = html.escape(str(status.get("release_name") or "–"))
-        films = self._player.recent
-        return _PAGE.format(
-            frame=html.escape(str(status.get("frame_id", ""))),
-            release=name,
-            state=f"{english} · {chinese}",
-            film=_film(films[0]) if films else "<p>No film yet · 还没有播放过</p>",
-        )
-
-
-def _film(playback: Playback) -> str:
-    name = html.escape(Path(playback.out).name)
-    if playback.complained:
-        button = "<p><strong>Thank you, noted · 谢谢，已记录</strong></p>"
-    else:
-        button = (
-            '<form method="post" action="/complain">'
-            f'<input type="hidden" name="playback_id" value="{playback.playback_id}">'
-            "<button>Lips don't match · 口型不对</button></form>"
-        )
-    return f"<p>Last film · 最近播放：{name} ({playback.seconds:.1f} s)</p>{button}"
-
-
-_PAGE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>{frame}</title>
-<meta name="viewport" content="width=device-width"><meta http-equiv="refresh" content="10">
-<style>:root{{color-scheme:light dark}}body{{font:1.25rem/1.6 system-ui,sans-serif;max-width:34rem;margin:3rem auto;
-padding:0 1rem}}dt{{opacity:.7}}dd{{margin:0 0 1rem}}
-button{{font:inherit;padding:.75rem 1.25rem;min-height:44px}}</style>
-</head><body><h1>{frame}</h1><dl><dt>Version · 版本</dt><dd>{release}</dd>
-<dt>State · 状态</dt><dd>{state}</dd></dl>{film}</body></html>
-"""
 
 
 def _decode(body: bytes, kind: type[T]) -> T:
