@@ -69,7 +69,8 @@ def test_each_resumes_the_frame_commits_and_every_event_counts_once(tmp_path: Pa
 
     assert supervise(tmp_path / "var", story) == 0
     assert isinstance(seen["agent"], dict)
-    assert seen["agent"]["release_name"] == f"{NAME} 1.1"
+    assert (seen["agent"]["release_name"], seen["agent"]["state"]) == (f"{NAME} 1.1", "committed")
+    assert seen["agent"]["figures"]["playbacks"] == 3
     # What the agent held when it was killed was not fetched again, nor was anything when the broker was.
     assert isinstance(seen["moved"], list)
     assert isinstance(seen["held_by_agent"], int)

@@ -29,8 +29,9 @@ def test_a_frame_enrolled_later_connects_and_installs(world: Facts, tmp_path: Pa
     shutil.copytree(tmp_path / "frames" / "hall-0001", folder / "identity")
     copy_anchors(world.folder / "offline", folder / "trust")
     mqtts = f"mqtts://127.0.0.1:{world.broker_port}"
+    probation = ("--trial-healthy-hours", "0.001")  # nobody plays in this hall: 3.6 healthy seconds prove a release
     agent = subprocess.Popen(
-        [sys.executable, "-m", "device_agent", "run", "--dir", str(folder), "--mqtt", mqtts],
+        [sys.executable, "-m", "device_agent", "run", "--dir", str(folder), "--mqtt", mqtts, *probation],
         stderr=subprocess.DEVNULL,
         cwd=ROOT,
     )
@@ -44,6 +45,9 @@ def test_a_frame_enrolled_later_connects_and_installs(world: Facts, tmp_path: Pa
         while (frame := framectl(world, "frames", "show", "hall-0001"))["release_name"] != f"{NAME} 1.0":
             assert time.monotonic() < deadline, frame
             time.sleep(0.5)
+        assert frame["state"] == "committed"
+        assert (frame["figures"]["playbacks"], frame["figures"]["healthy_h"]) == (0.0, 0.001)
+        assert frame["figures"]["step_p99_ms"] > 0
         assert {entry["segment"] for entry in frame["reported"]["lip_errors"]} == {"base", "mandarin"}
         status = [sys.executable, "-m", "device_agent", "status", "--dir", str(folder)]
         said = json.loads(subprocess.run(status, cwd=ROOT, capture_output=True, text=True, check=True).stdout)

@@ -5,6 +5,7 @@ brings everything up with release 1.0 on all frames, writes ``FOLDER/world.json`
 """
 
 import asyncio
+import contextlib
 import os
 import re
 import signal
@@ -18,7 +19,7 @@ import msgspec
 import psycopg
 
 from standalone.ctl import Framectl
-from standalone.demo import BUNDLE, NAME
+from standalone.demo import BUNDLE, NAME, PHOTO, VOICE
 from standalone.frames import (
     Batch,
     People,
@@ -28,7 +29,8 @@ from standalone.frames import (
     enrol_simulated,
     simulator_service,
 )
-from standalone.processes import free_port
+from standalone.household import HouseholdPage
+from standalone.processes import ServiceError, free_port
 from standalone.stack import USER, Stack
 from standalone.supervisor import Supervisor, supervise
 
@@ -88,7 +90,7 @@ class World:
         for folder in (stack.var / "trust", self.agent / "trust"):
             copy_anchors(self.offline, folder)
         self.page_port = free_port()
-        await supervisor.start(agent_service(stack, self.agent, [stack.var], self.page_port))
+        await supervisor.start(agent_service(stack, self.agent, [stack.var, PHOTO.parent], self.page_port))
         people = People(day_seconds=3.0, start_days_ago=10.0)
         factory = self.package("1.0")
         await supervisor.start(simulator_service(stack, frames, stack.var / "trust", factory, people))
@@ -109,8 +111,22 @@ class World:
         return str((await self.ctl("rollout", "start", *what, quiet=True))["id"])
 
     async def ended(self, rollout: str) -> str:
-        watched = await self.ctl("rollout", "watch", rollout, "--timeout", "90", quiet=True)
-        return str(watched["state"])
+        """The state the rollout ends in; meanwhile the agent's household proves what is on probation there."""
+        watching = asyncio.ensure_future(self.ctl("rollout", "watch", rollout, "--timeout", "90", quiet=True))
+        proving = asyncio.create_task(self._prove())
+        try:
+            return str((await watching)["state"])
+        finally:
+            proving.cancel()
+
+    async def _prove(self) -> None:
+        page = HouseholdPage(self.page_port)
+        while True:
+            with contextlib.suppress(ServiceError):  # the agent may just have been killed
+                if (await page.status()).get("probation"):
+                    await page.play(PHOTO, VOICE, self.stack.var / "probation.mp4")
+                    continue
+            await asyncio.sleep(0.3)
 
     async def agent_frame(self) -> dict[str, object]:
         frames = await self.ctl("frames", "--limit", "100", quiet=True)
