@@ -80,6 +80,7 @@ REASON = {
     # Kinds of HealthEvents beside the reasons above.
     "playback_refused": _("Photo or voice refused"),
     "playback_failed": _("Playback failed"),
+    "npu_fault": _("NPU fault: the CPU took over"),
     "subscription_refused": _("Broker refused a subscription"),
     "outbox_gap": _("Measurements lost: the outbox was full"),
 }
