@@ -13,7 +13,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,6 @@ from benchmarks import lips, playing
 RUNS = 5
 FRAME_BYTES = 1920 * 1080 * 3 // 2
 PLAY_TIMEOUT_S = 120.0
-RKNN = Path(__file__).parents[1] / "reference_model" / "artifacts" / "rknn.json"
 
 
 @dataclass(frozen=True)
@@ -60,7 +58,7 @@ FIGURES = (
     Figure("lip_mm_base_adapted", "Mandarin adapter on the base golden clips, mm", at_most=0.36),
     Figure("lip_mm_mean_pose", "a mouth that rests, on the base golden clips, mm"),
     Figure("rknn_delta_mm", "INT8 in the simulator against ORT, adapter never seen, mm", at_most=0.02),
-    Figure("gflop_per_frame", "networks per frame (Wav2Lip's: 7.93)"),
+    Figure("gflop_per_frame", "GFLOP of the networks per frame (Wav2Lip's: 7.93)"),
     Figure("first_frame_new_photo_ms", "call to first frame, warm, a photo never seen"),
     Figure("fps_silent", "frames per second while nobody speaks and the head sways, into an MP4"),
     Figure("lip_mm_mandarin_base_model", "base model on Mandarin golden clips, mm"),
@@ -98,15 +96,10 @@ def _measure(runs: int) -> dict[str, float]:
         results = [_in_own_process(name) for _ in range(runs)]
         values |= {key: round(statistics.median(each[key] for each in results), 2) for key in results[0]}
     print(f"cold start: {runs} runs ...", flush=True)
-    values["cold_start_s"] = round(statistics.median(_median_of(runs, _cold_start)), 3)
+    values["cold_start_s"] = round(statistics.median(_cold_start() for _ in range(runs)), 3)
     print("lips: once, they do not vary ...", flush=True)
     values |= lips.measure()
-    values["rknn_delta_mm"] = _rknn_delta()
     return values
-
-
-def _median_of(runs: int, once: Callable[[], float]) -> list[float]:
-    return [once() for _ in range(runs)]
 
 
 def _in_own_process(name: str) -> dict[str, Any]:
@@ -135,12 +128,6 @@ def _cold_start() -> float:
         if process.wait(PLAY_TIMEOUT_S) != 0 or came != FRAME_BYTES:
             raise SystemExit("The cold start failed: no frame came out of the pipe.")
     return seconds
-
-
-def _rknn_delta() -> float:
-    """From the committed result of `make rknn`: its simulator does not run here."""
-    delta: float = json.loads(RKNN.read_bytes())["unseen_delta_mm"]
-    return delta
 
 
 if __name__ == "__main__":

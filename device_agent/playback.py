@@ -74,6 +74,7 @@ class Engine:
         self._bundle_stamp: object = None
         self._graph: StageGraph | None = None
         self._portraits: Portraits | None = None
+        self._frames = 0
 
     def use(self, bundle: Path, adapter: Path | None) -> None:
         """Play with this release from now on; loads only what changed.
@@ -120,6 +121,7 @@ class Engine:
         if self._graph is None or self._portraits is None:
             raise RuntimeFailure("The engine has no release yet: give it a bundle first.")
         graph = self._graph
+        self._frames = 0
         beat(0)
         if isinstance(voice, Path):
             voice = read_voice(voice)
@@ -134,7 +136,8 @@ class Engine:
         ring = AudioRing(live=True)
         pour(voice, ring)
         try:
-            return self._show(portrait, live(graph, ring, lambda: beat(0)), SAMPLE_RATE, sink, beat, started)
+            moments = live(graph, ring, lambda: beat(self._frames))
+            return self._show(portrait, moments, SAMPLE_RATE, sink, beat, started)
         finally:
             ring.close()
 
@@ -162,7 +165,7 @@ class Engine:
         beat: Callable[[int], None],
         started: float,
     ) -> PlaybackResult:
-        acting, frames = Acting(), 0
+        acting = Acting()
         moment = next(moments, None)  # what is wrong with a recorded voice shows here, before anything is written
         out = Handover(self._canvases, sink, rate)
         try:
@@ -170,8 +173,8 @@ class Engine:
                 canvas = out.blank()
                 portrait.draw(canvas, acting.pose(moment.motion, moment.speaking))
                 out.show(canvas, moment.sound)
-                frames += 1
-                beat(frames)
+                self._frames += 1
+                beat(self._frames)
                 moment = next(moments, None)
             out.finish()
         except BaseException:
@@ -181,9 +184,9 @@ class Engine:
         first = out.first_written or ended
         return PlaybackResult(
             first_frame_ms=round((first - started) * 1000, 1),
-            fps=round(frames / max(ended - first, 1e-9), 1),
+            fps=round(self._frames / max(ended - first, 1e-9), 1),
             seconds=round(ended - started, 3),
-            frames=frames,
+            frames=self._frames,
             peak_rss_mb=round(peak_rss_mb(), 1),
         )
 
