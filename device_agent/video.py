@@ -14,10 +14,11 @@ from typing import Any, Final, Self
 import numpy as np
 import numpy.typing as npt
 
+from device_agent.pipeline.canvas import FPS
+
 Image = npt.NDArray[np.uint8]
 Samples = npt.NDArray[np.float32]
 
-FPS: Final = 25
 SOUND_RATE: Final = 48_000
 _AUDIO_BLOCK: Final = 1024
 

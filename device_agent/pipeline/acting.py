@@ -12,6 +12,7 @@ from typing import Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from device_agent.pipeline.canvas import FPS
 from device_agent.pipeline.eyes import blink_at
 
 Motion = npt.NDArray[np.float32]
@@ -91,7 +92,7 @@ class Acting:
         size = _smooth(self._swing)
         if size == 0:
             return STILL
-        seconds = self._phase / 25
+        seconds = self._phase / FPS
         (x, x_period), (y, y_period) = _SWAY_X, _SWAY_Y
         return Sway(
             size * x * math.sin(2 * math.pi * seconds / x_period), size * y * math.sin(2 * math.pi * seconds / y_period)

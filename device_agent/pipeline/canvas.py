@@ -17,6 +17,7 @@ from device_agent.pipeline.framing import HEIGHT, WIDTH
 
 Frame = npt.NDArray[np.uint8]
 
+FPS: Final = 25
 FRAME_SHAPE: Final = (HEIGHT * 3 // 2, WIDTH)
 FRAME_BYTES: Final = FRAME_SHAPE[0] * FRAME_SHAPE[1]
 

@@ -6,7 +6,6 @@ sways, one around the head.
 """
 
 from collections.abc import Callable
-from typing import Final
 
 import numpy as np
 
@@ -18,8 +17,6 @@ from device_agent.pipeline.framing import frame_portrait
 from device_agent.pipeline.mouth import place_mouth
 from device_agent.pipeline.region import MouthRegion
 from device_agent.pipeline.sway import Head
-
-FPS: Final = 25
 
 Repair = Callable[[Image], Image]
 """Mends the picture of a mouth (h, w, 3) uint8 BGR; the result has the same shape."""

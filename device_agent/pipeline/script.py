@@ -13,12 +13,13 @@ import numpy as np
 import numpy.typing as npt
 
 from device_agent.pipeline.acting import NOTICE_STEPS, Motion
-from device_agent.pipeline.features import SAMPLE_RATE, STEP_SAMPLES
+from device_agent.pipeline.features import STEP_SAMPLES
 from device_agent.pipeline.motion import MotionStream
 from device_agent.pipeline.ring import AudioRing
 from device_agent.pipeline.speech import SpeechGate, SpeechSettings, speech_span
 from device_agent.pipeline.stages import StageGraph
 from device_agent.pipeline.voice import Voice, VoiceError
+from device_agent.video import sound_of
 
 Samples = npt.NDArray[np.float32]
 
@@ -30,7 +31,6 @@ WAITS_STEPS: Final = 250
 """A live source in which nobody speaks for this long (10 s) is given up."""
 SILENT: Final = "There is no speech in this voice: record it again, nearer to the microphone."
 _EDGE_STEPS: Final = 4
-_STEP_S: Final = STEP_SAMPLES / SAMPLE_RATE
 _READ_TIMEOUT_S: Final = 0.5
 _DEAD_AFTER: Final = 20  # timeouts
 
@@ -55,7 +55,9 @@ def whole(graph: StageGraph, voice: Voice) -> Iterator[Moment]:
     speaking = _speaking(_gate(graph), graph.manifest.audio.look_ahead_steps, padded, span)
     stream = MotionStream(graph)
     for index, motion in enumerate(_motions(stream, padded)):
-        yield Moment(motion, _sound(voice, index), tuple(speaking[index : index + NOTICE_STEPS + 1]))
+        yield Moment(
+            motion, sound_of(voice.sound, voice.rate, index), tuple(speaking[index : index + NOTICE_STEPS + 1])
+        )
 
 
 def live(graph: StageGraph, ring: AudioRing, waiting: Callable[[], None]) -> Iterator[Moment]:
@@ -91,12 +93,6 @@ def _motions(stream: MotionStream, samples: Samples) -> Iterator[Motion]:
     """All motion of `samples`, each step computed when it is asked for."""
     yield from stream.push(samples)
     yield from stream.finish()
-
-
-def _sound(voice: Voice, index: int) -> Samples:
-    first, last = (round(step * voice.rate * _STEP_S) for step in (index, index + 1))
-    part = voice.sound[first:last]
-    return part if len(part) == last - first else np.pad(part, (0, last - first - len(part)))
 
 
 def _speaking(gate: SpeechGate, late: int, samples: Samples, span: tuple[int, int]) -> list[bool]:

@@ -5,11 +5,11 @@ import numpy as np
 import pytest
 
 from device_agent.pipeline.acting import Pose, Sway
-from device_agent.pipeline.canvas import FRAME_SHAPE, to_bgr, whole
+from device_agent.pipeline.canvas import FPS, FRAME_SHAPE, to_bgr, whole
 from device_agent.pipeline.eyes import blink_at
 from device_agent.pipeline.face import Image, Points
 from device_agent.pipeline.framing import HEIGHT, WIDTH, frame_portrait
-from device_agent.pipeline.render import FPS, Canvas, PortraitRenderer
+from device_agent.pipeline.render import Canvas, PortraitRenderer
 from tests.device_agent.portrait import CLOSED, finder, landmarks, photo, pose, renderer, shown
 
 OPEN = pose(open=13, jaw=11, width=2)
