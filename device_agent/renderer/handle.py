@@ -27,7 +27,7 @@ class RendererOptions:
 
 
 class Renderer:
-    """At most one warm renderer for films, and a fresh one for each trial. Every method may be called on any thread."""
+    """One renderer at a time: a warm one for films, a fresh one for each trial. Any thread may call any method."""
 
     def __init__(self, options: RendererOptions | None = None, command: Sequence[str] | None = None) -> None:
         """``command`` stands in for the real renderer's command line."""
@@ -53,6 +53,7 @@ class Renderer:
                 if fresh or died.heard or died.kind != "crash":
                     raise
                 # It died while it was idle, of something that is not this film's fault.
+                self._end(process)
                 process = self._start()
                 played = self._ask(process, play, on_fault)
             finally:
@@ -61,12 +62,17 @@ class Renderer:
         return played
 
     def measure(self, measure: Measure, on_fault: Callable[[str], None] = lambda sentence: None) -> Measured:
-        """One trial in a renderer of its own, so that its memory is the release's. Raises as ``play`` does."""
-        process = self._start()
-        try:
-            measured = self._ask(process, measure, on_fault)
-        finally:
-            self._end(process)
+        """One trial in a renderer of its own, so that its memory is the release's. Raises as ``play`` does.
+
+        The warm renderer ends before: a frame has room for one model at a time.
+        """
+        with self._one:
+            self._cool()
+            process = self._start()
+            try:
+                measured = self._ask(process, measure, on_fault)
+            finally:
+                self._end(process)
         assert isinstance(measured, Measured)  # noqa: S101  for the type checker
         return measured
 
@@ -81,8 +87,7 @@ class Renderer:
         with self._lock:
             self._closed = True
             living, self._warm = list(self._living), None
-            if self._timer is not None:
-                self._timer.cancel()
+            self._stop_timer()
         for process in living:
             process.close(kill=True)
         self._births.shutdown()
@@ -95,15 +100,25 @@ class Renderer:
     def _take(self) -> tuple[RendererProcess, bool]:
         """The warm renderer, or a new one (True)."""
         with self._lock:
-            if self._timer is not None:
-                self._timer.cancel()
-                self._timer = None
             process = self._warm
             if process is not None and process.alive:
+                self._stop_timer()
                 return process, False
+        self._cool()
+        return self._start(), True
+
+    def _cool(self) -> None:
+        """End the warm renderer."""
+        with self._lock:
+            self._stop_timer()
+            process = self._warm
         if process is not None:
             self._end(process)
-        return self._start(), True
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
     def _start(self) -> RendererProcess:
         self._require_open()

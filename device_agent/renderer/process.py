@@ -36,6 +36,8 @@ MAX_LOGGED = 200
 MAX_LOGGED_LINE = 1_000
 END_S = 2.0
 """What a renderer gets to end by itself once its standard input is closed."""
+KILL_S = 5.0
+"""What the kernel gets to end one that was killed; a process that waits for a driver may never end."""
 
 Kind = Literal["crash", "hang", "memory", "closed"]
 
@@ -117,6 +119,8 @@ class RendererProcess:
         started = heard_at = time.monotonic()
         frames, heard = 0, False
         try:
+            if self._read_line(0.0) is not None:
+                raise Unreadable("an answer before the question")
             self._send(data)
             while True:
                 now = time.monotonic()
@@ -167,7 +171,10 @@ class RendererProcess:
             self._process.wait(END_S)
         except subprocess.TimeoutExpired:
             self._process.kill()
-            self._process.wait()
+            try:
+                self._process.wait(KILL_S)
+            except subprocess.TimeoutExpired:
+                log.error("The renderer %s does not even end when it is killed: it is left behind.", self.pid)
         self._listener.join(END_S)
 
     def __del__(self) -> None:
@@ -211,7 +218,7 @@ class RendererProcess:
             self.close(kill=True)
             return RendererDied(f"The {what} was ended because the agent stops.", "closed", frames, heard=heard)
         self.close()
-        status = self._process.returncode
+        status = self._process.returncode or 0
         how = _signal_name(-status) if status < 0 else f"status {status}"
         log.error("The renderer ended with %s. Its last words: %s", how, " | ".join(self._said) or "none")
         return RendererDied(

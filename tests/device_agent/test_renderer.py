@@ -2,15 +2,21 @@
 
 import logging
 import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from device_agent.renderer import Measure, Renderer, RendererDied, RendererOptions, RendererRefused
-from device_agent.renderer.messages import MAX_LINE, Unreadable, line, read_answer
+from device_agent.renderer import process as process_module
+from device_agent.renderer.messages import MAX_LINE, Unreadable, line, read_answer, read_request
 from device_agent.renderer.process import MAX_LOGGED
 from tests.device_agent.fake_renderer import PLAY, fake_renderer
 from tests.device_agent.live import until
@@ -167,10 +173,12 @@ def test_a_trial_has_a_renderer_of_its_own(start: Start) -> None:
         "        {'type': 'measured', 'lip_errors': [], 'figures': {'pid': os.getpid()}, 'failures': []})"
     )
     renderer.play(PLAY)
-    pids = {renderer.measure(Measure(bundle="/b", adapter=None)).figures["pid"] for _ in range(2)}
-    assert len(pids) == 2
-    assert renderer.warm not in pids
-    assert all(gone(int(pid)) for pid in pids)
+    warm = renderer.warm
+    assert warm is not None
+    pids = [int(renderer.measure(Measure(bundle="/b", adapter=None)).figures["pid"]) for _ in range(2)]
+    assert len({warm, *pids}) == 3
+    assert all(gone(pid) for pid in (warm, *pids)), "one model at a time"
+    assert renderer.play(PLAY).frames == 25
 
 
 def test_ending_the_agent_ends_the_film_and_blames_nobody(start: Start) -> None:
@@ -213,6 +221,48 @@ def test_odd_names_are_refused_before_anything_is_asked(start: Start) -> None:
         with pytest.raises(Unreadable):
             renderer.play(type(PLAY)(bundle="/b", adapter=None, photo=name, voice="/v", out="/o"))
     assert renderer.play(PLAY).frames == 25
+
+
+def test_an_answer_that_nobody_asked_for_is_not_taken_for_the_next_film_s(start: Start) -> None:
+    renderer = start("for film in films(): say(PLAYED + PLAYED)")
+    renderer.play(PLAY)
+    assert "before the question" in str(died(renderer))
+    renderer.play(PLAY)
+
+
+def test_a_renderer_that_cannot_be_ended_does_not_hold_up_the_agent(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(process_module, "END_S", 0.1)
+    monkeypatch.setattr(process_module, "KILL_S", 0.1)
+    renderer = start("next(films()); beat(); time.sleep(60)", beat_s=0.3)
+    killed: list[subprocess.Popen[bytes]] = []
+    # As if it waited for a driver that never answers.
+    monkeypatch.setattr(subprocess.Popen, "kill", lambda process: killed.append(process))
+    began = time.monotonic()
+    assert died(renderer).kind == "hang"
+    assert time.monotonic() - began < 5
+    monkeypatch.undo()
+    assert len({process.pid for process in killed}) == 1
+    killed[0].kill()
+    killed[0].wait()
+
+
+def test_memory_beyond_the_bound_is_refused_to_the_renderer() -> None:
+    code = "from device_agent.renderer.limits import *; take_at_most(200); bytearray(100_000_000); {}"
+    for size, status in (("1_000_000", 0), ("300_000_000", 1)):
+        ended = subprocess.run(
+            [sys.executable, "-c", code.format(f"bytearray({size})")], capture_output=True, text=True
+        )
+        assert ended.returncode == status
+        assert ("MemoryError" in ended.stderr) == bool(status)
+
+
+@given(st.binary(max_size=300) | st.text(max_size=300).map(lambda text: f'{{"type":"{text}"}}'.encode()))
+def test_whatever_comes_is_a_line_or_unreadable(data: bytes) -> None:
+    for read in (read_answer, read_request):
+        with suppress(Unreadable):
+            assert read(data) is not None
 
 
 def test_a_line_comes_back_as_it_was() -> None:
