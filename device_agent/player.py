@@ -25,6 +25,7 @@ from protocol.messages import AnyEvent, Complaint, Millis, PlaybackEvent, Random
 log = logging.getLogger(__name__)
 
 FPS = 25
+"""As in ``pipeline.canvas``, which needs more than an agent should load."""
 RECENT = 50
 """Playbacks that can still be complained about."""
 FILMS = 20

@@ -14,6 +14,7 @@ from device_agent import local_page
 from device_agent import player as player_module
 from device_agent.installer.slots import Installed, Slot
 from device_agent.local_page import MAX_BODY, LocalPage
+from device_agent.pipeline import canvas
 from device_agent.player import FILMS, Player, PlayRefused
 from device_agent.renderer import Renderer, RendererOptions
 from device_agent.renderer.messages import SinkName
@@ -205,6 +206,10 @@ def test_a_film_waits_for_a_trial(house: House, monkeypatch: pytest.MonkeyPatch)
     with house.quiet, pytest.raises(PlayRefused, match="being tried") as caught:
         house.player.play(PHOTO, VOICE)
     assert caught.value.busy
+
+
+def test_a_second_has_as_many_frames_in_the_agent_as_in_the_pipeline() -> None:
+    assert player_module.FPS == canvas.FPS
 
 
 def test_old_films_go(house: House) -> None:
