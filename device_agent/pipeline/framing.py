@@ -27,12 +27,13 @@ class Framed:
     """The still picture and the face in it.
 
     `canvas` is (1080, 1920, 3) uint8 BGR; `points` (468, 3) float32 in canvas pixels; `zoom` is canvas pixels per
-    photo pixel.
+    photo pixel; `extent` is where the photo lies, (left, top, right, bottom) in canvas pixels.
     """
 
     canvas: Image
     points: Points
     zoom: float
+    extent: tuple[float, float, float, float]
 
 
 def frame_portrait(photo: Image, landmarks: Points) -> Framed:
@@ -65,7 +66,8 @@ def frame_portrait(photo: Image, landmarks: Points) -> Framed:
     if float(cover.min()) < 1:
         alpha = cover[:, :, None]
         canvas = (canvas * alpha + _backdrop(photo) * (1 - alpha)).astype(np.uint8)
-    return Framed(np.ascontiguousarray(canvas), points.astype(np.float32), zoom)
+    extent = (left, up, left + width * zoom, up + height * zoom)
+    return Framed(np.ascontiguousarray(canvas), points.astype(np.float32), zoom, extent)
 
 
 def _offset(face: float, photo: float, canvas: float, share: float) -> float:

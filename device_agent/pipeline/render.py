@@ -44,7 +44,7 @@ class PortraitRenderer:
         self._still_frame = whole(framed.canvas)
         self._mouth = MouthRegion(framed.canvas, framed.points, placement, softness)
         self._eyes = Eyes(framed.canvas, framed.points, placement, softness)
-        self._head = Head(framed.points, placement, (self._mouth.box, *self._eyes.boxes))
+        self._head = Head(framed.points, placement, (self._mouth.box, *self._eyes.boxes), framed.extent)
         self._repair = repair
         self._eyes_in_region = any(_meet(box, self._mouth.box) for box in self._eyes.boxes)
         self._drawn_motion = b""

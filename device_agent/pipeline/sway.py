@@ -18,18 +18,30 @@ _REACH_X: Final = 1.15
 _REACH_Y: Final = 1.05
 # Within this share of the reach everything moves as one.
 _RIGID: Final = 0.4
+# Beside an edge of the photo that can be seen: the share of the reach over which the warp fades, and, as a share of
+# that, how far from the edge nothing moves.
+_EDGE_FADE: Final = 0.2
+_EDGE_STILL: Final = 0.15
 _CELL_PX: Final = 16
+
+Grid = npt.NDArray[np.float64]
 
 
 class Head:
     """Moves what lies in `box` of one portrait's canvas."""
 
-    def __init__(self, points: Points, placement: Placement, inside: tuple[Box, ...]) -> None:
-        """`points` (468, 3) in canvas pixels; the box holds all of `inside`."""
+    def __init__(
+        self,
+        points: Points,
+        placement: Placement,
+        inside: tuple[Box, ...],
+        extent: tuple[float, float, float, float],
+    ) -> None:
+        """`points` (468, 3) in canvas pixels; the box holds all of `inside`; `extent` is where the photo lies."""
         low, high = points[:, :2].min(axis=0), points[:, :2].max(axis=0)
         middle = (low + high) / 2
         reach = (high - low) * (_REACH_X, _REACH_Y)
-        corners = [*(middle - reach), *(middle + reach)]
+        corners = [*np.maximum(middle - reach, extent[:2]), *np.minimum(middle + reach, extent[2:])]
         self.box = Box(
             max(0, min(math.floor(corners[0]), *(box.left for box in inside))),
             max(0, min(math.floor(corners[1]), *(box.top for box in inside))),
@@ -46,7 +58,8 @@ class Head:
         across = (self._x + self.box.left - middle[0]) / reach[0]
         down = (self._y + self.box.top - middle[1]) / reach[1]
         far = np.clip((np.hypot(across, down) - _RIGID) / (1 - _RIGID), 0, 1)
-        self._weight: npt.NDArray[np.float64] = 1 - far * far * (3 - 2 * far)
+        near = np.minimum(1 - far, _from_edges(self._x + self.box.left, self._y + self.box.top, extent, reach))
+        self._weight: Grid = near * near * (3 - 2 * near)
 
     def moved(self, picture: Image, sway: Sway) -> Image:
         """The BGR picture of the box, moved by `sway` (mm)."""
@@ -57,9 +70,25 @@ class Head:
         moved = cv2.remap(picture, map_x, map_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
         return np.asarray(moved, np.uint8)
 
-    def _fine(self, picture: Image, grid: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
+    def _fine(self, picture: Image, grid: Grid) -> npt.NDArray[np.float32]:
         """The grid's values at each pixel of the picture."""
         size = (grid.shape[1] * _CELL_PX, grid.shape[0] * _CELL_PX)
         fine = cv2.resize(grid.astype(np.float32), size, interpolation=cv2.INTER_LINEAR)
         part = fine[_CELL_PX : _CELL_PX + picture.shape[0], _CELL_PX : _CELL_PX + picture.shape[1]]
         return np.asarray(part, np.float32)
+
+
+def _from_edges(x: Grid, y: Grid, extent: tuple[float, float, float, float], reach: Grid) -> Grid:
+    """0 at edges of the photo that can be seen, 1 well inside: a straight edge that bends would give the trick away."""
+    left, top, right, bottom = extent
+    fade_x, fade_y = reach * _EDGE_FADE
+    inside = np.ones_like(x)
+    for seen, distance in (
+        (left > 0, (x - left) / fade_x),
+        (right < WIDTH, (right - x) / fade_x),
+        (top > 0, (y - top) / fade_y),
+        (bottom < HEIGHT, (bottom - y) / fade_y),
+    ):
+        if seen:
+            inside = np.minimum(inside, np.clip(distance - _EDGE_STILL, 0, 1))
+    return inside

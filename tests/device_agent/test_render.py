@@ -132,6 +132,19 @@ def test_the_head_sways_smoothly_and_the_background_stands_still() -> None:
     assert found[0] - 20 == pytest.approx((mouth[1] - mouth[0]) / 50, abs=1)  # a mouth is 50 mm wide
 
 
+def test_edges_of_the_photo_that_can_be_seen_do_not_bend() -> None:
+    low, high = landmarks()[:, :2].min(axis=0).astype(int), landmarks()[:, :2].max(axis=0).astype(int)
+    close = np.ascontiguousarray(photo()[low[1] - 25 : high[1] + 12, low[0] - 15 : high[0] + 15])
+    close = np.asarray(cv2.resize(close, None, fx=6, fy=6, interpolation=cv2.INTER_CUBIC), np.uint8)
+    near = PortraitRenderer(close, finder().landmarks(close))
+    left, _, right, _ = frame_portrait(close, finder().landmarks(close)).extent
+    assert left > 100, "this photo does not fill the width"
+    moved = np.abs(shown(near, CLOSED, sway=Sway(1.0, 0.5)).astype(int) - shown(near, CLOSED)).max(axis=(0, 2))
+    assert moved[: int(left) + 10].max() <= 2
+    assert moved[int(right) - 10 :].max() <= 2
+    assert moved.max() > 60
+
+
 def test_a_small_motion_changes_little() -> None:
     once = shown(renderer(), pose(open=5, jaw=4)).astype(int)
     again = shown(renderer(), pose(open=5.05, jaw=4.04)).astype(int)
