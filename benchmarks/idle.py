@@ -9,7 +9,6 @@ agent and of every process it has, resident memory, and how often its threads wo
 import argparse
 import json
 import os
-import socket
 import sys
 import tempfile
 import time
@@ -18,12 +17,12 @@ from pathlib import Path
 
 from tests.device_agent.live import Backend, LiveAgent, backend_user, frame_user, until
 from tests.device_agent.repository import Repository, desired
+from tests.device_agent.service_manager import ServiceManager, loaded
 from tests.services import mqtt_broker
 
 FRAME = "frame-1"
 BUNDLE = Path(__file__).parents[1] / "reference_model" / "artifacts" / "talking-portrait-1.0.bundle"
 SETTLE_S = 5.0
-HEAVY = ("numpy", "cv2", "onnxruntime", "av")
 LIMIT = 0.01
 """Of one core."""
 
@@ -62,23 +61,14 @@ def children(pid: int) -> list[int]:
     return found
 
 
-def loaded(pid: int) -> list[str]:
-    """Which of the heavy libraries are mapped into the process."""
-    maps = Path(f"/proc/{pid}/maps").read_text()
-    return [name for name in HEAVY if f"/{name}/" in maps or f"/{name}.libs/" in maps]
-
-
 def measure(folder: Path, seconds: float) -> tuple[dict[str, float], list[str]]:
     """Start everything, install a release, wait, and measure: the figures, and which heavy libraries are loaded."""
-    address = str(folder / "notify")
-    manager = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-    manager.bind(address)
-    manager.setblocking(False)
     repository = Repository()
-    with mqtt_broker(folder, [backend_user(), frame_user(FRAME)]) as broker:
+    users = [backend_user(), frame_user(FRAME)]
+    with mqtt_broker(folder, users) as broker, ServiceManager(str(folder / "notify")) as manager:
         backend = Backend(broker)
         agent = LiveAgent(folder / "frame", broker, FRAME, repository.anchors())
-        os.environ |= {"NOTIFY_SOCKET": address, "WATCHDOG_USEC": "60000000"}
+        os.environ |= {"NOTIFY_SOCKET": manager.address, "WATCHDOG_USEC": "60000000"}
         agent.start("--log-level", "WARNING")
         try:
             release = repository.release("portrait", "1.0", [repository.base(BUNDLE.read_bytes())])
@@ -90,11 +80,10 @@ def measure(folder: Path, seconds: float) -> tuple[dict[str, float], list[str]]:
             before, began = usage(pid), time.monotonic()
             time.sleep(seconds)
             after, took = usage(pid), time.monotonic() - began
-            told, libraries = heard(manager), loaded(pid)
+            told, libraries = manager.heard(), loaded(pid)
         finally:
             agent.stop()
             backend.close()
-            manager.close()
     if not any("READY=1" in line for line in told):
         raise SystemExit("The agent did not tell its service manager that it runs.")
     return {
@@ -105,16 +94,6 @@ def measure(folder: Path, seconds: float) -> tuple[dict[str, float], list[str]]:
         "idle_window_s": round(took, 1),
         "idle_heavy_libraries": len(libraries),
     }, libraries
-
-
-def heard(manager: socket.socket) -> list[str]:
-    """What the agent has told its service manager so far."""
-    said = []
-    while True:
-        try:
-            said.append(manager.recv(4096).decode())
-        except BlockingIOError:
-            return said
 
 
 def main() -> int:

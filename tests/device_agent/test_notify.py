@@ -1,7 +1,6 @@
 """What a service manager hears, on a real unix datagram socket."""
 
 import os
-import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -14,24 +13,8 @@ from device_agent.transport import MqttDriver, TlsFiles
 from protocol.exchange import Command, Done
 from protocol.sequences import Perform
 from tests.device_agent.live import until
+from tests.device_agent.service_manager import ServiceManager
 from tests.services import test_authority
-
-
-class Manager:
-    """Listens the way systemd does."""
-
-    def __init__(self, address: str) -> None:
-        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self.socket.bind(f"\0{address[1:]}" if address.startswith("@") else address)
-        self.socket.setblocking(False)
-
-    def heard(self) -> list[str]:
-        said = []
-        while True:
-            try:
-                said.append(self.socket.recv(4096).decode())
-            except BlockingIOError:
-                return said
 
 
 @pytest.fixture(params=["path", "abstract"])
@@ -40,13 +23,12 @@ def address(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 
 @pytest.fixture
-def manager(address: str) -> Iterator[Manager]:
-    manager = Manager(address)
-    yield manager
-    manager.socket.close()
+def manager(address: str) -> Iterator[ServiceManager]:
+    with ServiceManager(address) as manager:
+        yield manager
 
 
-def test_it_is_told_once_what_is_new_and_fed_in_time(address: str, manager: Manager) -> None:
+def test_it_is_told_once_what_is_new_and_fed_in_time(address: str, manager: ServiceManager) -> None:
     notifier = Notifier(address, watchdog_s=30.0)
     notifier.ready("starting\nup")
     notifier.status("starting up")
@@ -62,7 +44,7 @@ def test_it_is_told_once_what_is_new_and_fed_in_time(address: str, manager: Mana
     ]
 
 
-def test_the_environment_is_taken_so_that_no_child_speaks_for_the_agent(address: str, manager: Manager) -> None:
+def test_the_environment_is_taken_so_that_no_child_speaks_for_the_agent(address: str, manager: ServiceManager) -> None:
     environment = {
         "NOTIFY_SOCKET": address,
         "WATCHDOG_USEC": "3000000",
@@ -77,7 +59,7 @@ def test_the_environment_is_taken_so_that_no_child_speaks_for_the_agent(address:
     assert manager.heard() == ["WATCHDOG=1"] * 2
 
 
-def test_a_watchdog_for_another_process_is_not_fed(address: str, manager: Manager) -> None:
+def test_a_watchdog_for_another_process_is_not_fed(address: str, manager: ServiceManager) -> None:
     Notifier.from_environment({"NOTIFY_SOCKET": address, "WATCHDOG_USEC": "1", "WATCHDOG_PID": "1"}).beat(100.0)
     assert manager.heard() == []
 
@@ -85,14 +67,11 @@ def test_a_watchdog_for_another_process_is_not_fed(address: str, manager: Manage
 def test_a_manager_that_is_not_there_or_does_not_read_stops_nothing(tmp_path: Path) -> None:
     Notifier().ready("alone")
     Notifier(str(tmp_path / "nobody")).ready("alone")
-    address = str(tmp_path / "deaf")
-    manager = Manager(address)
-    notifier = Notifier(address, watchdog_s=3.0)
-    began = time.monotonic()
-    for now in range(5_000):  # far more than the socket holds
-        notifier.beat(float(now))
-    assert time.monotonic() - began < 5.0
-    manager.socket.close()
+    with ServiceManager(str(tmp_path / "deaf")) as deaf:
+        notifier = Notifier(deaf.address, watchdog_s=3.0)
+        for now in range(5_000):  # far more than the socket holds; would hang if it waited
+            notifier.beat(float(now))
+        assert 0 < len(deaf.heard()) < 5_000
 
 
 class HangingCore:
@@ -132,25 +111,24 @@ class HangingCore:
 def test_a_loop_that_hangs_feeds_no_watchdog(tmp_path: Path) -> None:
     authority = test_authority(tmp_path / "authority")
     issued = authority.issue("frame-1")
-    manager = Manager(str(tmp_path / "notify"))
-    notifier = Notifier(str(tmp_path / "notify"), watchdog_s=0.03)
-    core = HangingCore()
     tls = TlsFiles(authority.ca, issued.cert, issued.key)
-    driver = MqttDriver(core, "mqtts://127.0.0.1:9", tls, lambda: notifier.beat(time.monotonic()))
-    loop = threading.Thread(target=driver.run)
-    loop.start()
-    try:
-        until(lambda: "WATCHDOG=1" in manager.heard())
-        core.hang.set()
-        assert core.hangs.wait(10)
-        manager.heard()
-        time.sleep(0.3)
-        assert manager.heard() == []
-        core.hang.clear()
-        core.go_on.set()
-        until(lambda: "WATCHDOG=1" in manager.heard())
-    finally:
-        core.go_on.set()
-        driver.stop()
-        loop.join(10)
-        manager.socket.close()
+    core = HangingCore()
+    with ServiceManager(str(tmp_path / "notify")) as manager:
+        notifier = Notifier(manager.address, watchdog_s=0.03)
+        driver = MqttDriver(core, "mqtts://127.0.0.1:9", tls, lambda: notifier.beat(time.monotonic()))
+        loop = threading.Thread(target=driver.run)
+        loop.start()
+        try:
+            until(lambda: "WATCHDOG=1" in manager.heard())
+            core.hang.set()
+            assert core.hangs.wait(10)
+            manager.heard()
+            time.sleep(0.3)
+            assert manager.heard() == []
+            core.hang.clear()
+            core.go_on.set()
+            until(lambda: "WATCHDOG=1" in manager.heard())
+        finally:
+            core.go_on.set()
+            driver.stop()
+            loop.join(10)
