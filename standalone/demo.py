@@ -164,7 +164,15 @@ class Demo:
         what = ("--release", f"{NAME} {version}", "--group", group, "--stages", stages, "--reason", reason)
         rollout = await self.ctl("rollout", "start", *what)
         say(f"{self.stack.url}/rollouts/{rollout['id']}/")
-        ended: dict[str, Any] = await self.ctl("rollout", "watch", str(rollout["id"]), "--timeout", str(PATIENCE_S))
+        watch = self.ctl("rollout", "watch", str(rollout["id"]), "--timeout", str(PATIENCE_S))
+        watching = asyncio.ensure_future(watch)
+        try:
+            # The full agent's household: a release is committed once it has played a few films without a fault.
+            films = await self.page.prove(PHOTO, VOICE, self.stack.var / "probation.mp4", watching)
+            ended: dict[str, Any] = await watching
+        finally:
+            watching.cancel()
+        say(f"The full agent's household played {films} films while {version} was on probation there.")
         if ended["state"] != "succeeded":
             raise ServiceError(f"The rollout of {version} ended as {ended['state']}: {ended.get('reason', '')}")
         return ended

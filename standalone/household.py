@@ -3,6 +3,7 @@
 import asyncio
 import json
 import urllib.request
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from standalone.processes import HOST, ServiceError, wait_until
 
 START_S = 60.0
 PLAYBACK_S = 180.0
+LOOK_EVERY_S = 0.5
 
 
 class HouseholdPage:
@@ -26,6 +28,17 @@ class HouseholdPage:
         """Play a photo with a voice and keep the film; returns when it has been shown."""
         body = {"photo": str(photo), "voice": str(voice), "out": str(out)}
         return await asyncio.to_thread(self._ask, "/play", body, PLAYBACK_S)
+
+    async def prove(self, photo: Path, voice: Path, out: Path, ended: asyncio.Future[Any]) -> int:
+        """Play whenever a release is on probation, which ends after a few films, until ``ended``; how many films."""
+        films = 0
+        while not ended.done():
+            with suppress(ServiceError):  # the agent may be starting again
+                if (await self.status()).get("probation"):
+                    await self.play(photo, voice, out)
+                    films += 1
+            await asyncio.wait([ended], timeout=LOOK_EVERY_S)
+        return films
 
     async def wait_ready(self) -> None:
         """Until the page answers. Raises ServiceError."""

@@ -5,7 +5,6 @@ brings everything up with release 1.0 on all frames, writes ``FOLDER/world.json`
 """
 
 import asyncio
-import contextlib
 import os
 import re
 import signal
@@ -30,7 +29,7 @@ from standalone.frames import (
     simulator_service,
 )
 from standalone.household import HouseholdPage
-from standalone.processes import ServiceError, free_port
+from standalone.processes import free_port
 from standalone.stack import USER, Stack
 from standalone.supervisor import Supervisor, supervise
 
@@ -113,20 +112,11 @@ class World:
     async def ended(self, rollout: str) -> str:
         """The state the rollout ends in; meanwhile the agent's household proves what is on probation there."""
         watching = asyncio.ensure_future(self.ctl("rollout", "watch", rollout, "--timeout", "90", quiet=True))
-        proving = asyncio.create_task(self._prove())
         try:
+            await HouseholdPage(self.page_port).prove(PHOTO, VOICE, self.stack.var / "probation.mp4", watching)
             return str((await watching)["state"])
         finally:
-            proving.cancel()
-
-    async def _prove(self) -> None:
-        page = HouseholdPage(self.page_port)
-        while True:
-            with contextlib.suppress(ServiceError):  # the agent may just have been killed
-                if (await page.status()).get("probation"):
-                    await page.play(PHOTO, VOICE, self.stack.var / "probation.mp4")
-                    continue
-            await asyncio.sleep(0.3)
+            watching.cancel()
 
     async def agent_frame(self) -> dict[str, object]:
         frames = await self.ctl("frames", "--limit", "100", quiet=True)
