@@ -90,15 +90,14 @@ def main() -> int:
 
 
 def _measure(runs: int) -> dict[str, float]:
-    values: dict[str, float] = {}
+    print("lips: once, they do not vary ...", flush=True)
+    values = lips.measure()
     for name in playing.RUNS:
         print(f"{name}: {runs} runs ...", flush=True)
         results = [_in_own_process(name) for _ in range(runs)]
         values |= {key: round(statistics.median(each[key] for each in results), 2) for key in results[0]}
     print(f"cold start: {runs} runs ...", flush=True)
     values["cold_start_s"] = round(statistics.median(_cold_start() for _ in range(runs)), 3)
-    print("lips: once, they do not vary ...", flush=True)
-    values |= lips.measure()
     return values
 
 
