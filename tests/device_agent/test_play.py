@@ -86,7 +86,7 @@ def test_the_lips_follow_the_voice_and_the_adapter(tmp_path: Path) -> None:
     ("spoiled", "sentence"),
     [
         ("photo", "The photo shows no face: use one in which a single face is clearly visible."),
-        ("voice", "not a WAV"),
+        ("voice", "not a sound file"),
         ("adapter", "adapter"),
         ("bundle", "bundle"),
         ("out", "cannot be written"),

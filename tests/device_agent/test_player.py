@@ -102,12 +102,12 @@ def test_a_film_is_recorded_with_the_release_it_was_played_with(house: House) ->
 def test_a_broken_voice_is_refused_and_ops_can_see_why(house: House, tmp_path: Path) -> None:
     broken = tmp_path / "broken.wav"
     broken.write_bytes(b"RIFF")
-    with pytest.raises(PlayRefused, match="not a WAV"):
+    with pytest.raises(PlayRefused, match="not a sound file"):
         house.player.play(PHOTO, broken)
     (event,) = house.events
     assert isinstance(event, HealthEvent)
     assert event.kind == "playback_refused"
-    assert "not a WAV" in event.detail
+    assert "not a sound file" in event.detail
     assert house.played == [], "neither a film nor a crash"
 
 

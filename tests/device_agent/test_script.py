@@ -6,7 +6,7 @@ from device_agent.pipeline import script
 from device_agent.pipeline.ring import AudioRing
 from device_agent.pipeline.script import ENDS_AFTER_STEPS, HOLD_STEPS, WAITS_STEPS, Moment
 from device_agent.pipeline.stages import StageGraph
-from device_agent.pipeline.voice import Voice, VoiceError, read_voice, resample
+from device_agent.pipeline.voice import Resampler, Voice, VoiceError, read_voice
 from tests.device_agent.portrait import BUNDLE, VOICE
 
 STEP = 640
@@ -62,7 +62,8 @@ def test_silence_before_speech_and_pauses_belong_to_the_film() -> None:
 
 def test_the_sound_of_a_film_is_the_voice_as_it_was_recorded() -> None:
     samples = speech()
-    sound = resample(samples, 16_000, 44_100)
+    resampler = Resampler(16_000, 44_100)
+    sound = np.concatenate([resampler.push(samples), resampler.finish()])
     with Bundle.open(BUNDLE) as bundle, StageGraph(bundle) as graph:
         moments = list(script.whole(graph, Voice(samples, sound, 44_100)))
     played = np.concatenate([moment.sound for moment in moments])
