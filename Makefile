@@ -5,14 +5,18 @@
 #   make test            all tests
 #   make up              the services and frames alone, until Ctrl-C
 #   make lint            ruff, mypy, import rules
-#   make reference-model train and pack the reference model again (needs espeak-ng)
+#   make bench-pipeline  how fast a frame's pipeline is here, and how far its lips are off (about two minutes)
+#   make bench-idle      what an agent costs that has nothing to do (about a minute)
+#   make reference-model train and pack the reference model again (needs espeak-ng), then: make rknn
+#   make rknn            put the graph for the RK3588's NPU into the bundle and check it in the simulator (Python 3.11, x86-64)
 
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 TRAIN  := .venv-train
+RKNN   := .venv-rknn
 
-.PHONY: setup demo up test lint format reference-model clean
+.PHONY: setup demo up test lint format reference-model rknn clean
 .DELETE_ON_ERROR:
 
 setup: $(VENV)/run.installed
@@ -48,6 +52,12 @@ lint: $(VENV)/dev.installed
 	$(BIN)/lint-imports
 	FRAMEFLEET_SECRET_KEY=lint DATABASE_URL=postgresql://lint@127.0.0.1/lint FRAMEFLEET_VAR=$(VENV)/lint $(BIN)/mypy .
 
+bench-pipeline: $(VENV)/dev.installed
+	$(BIN)/python -m benchmarks.pipeline
+
+bench-idle: $(VENV)/dev.installed
+	$(BIN)/python -m benchmarks.idle
+
 format: $(VENV)/dev.installed
 	$(BIN)/ruff check --fix --quiet .
 	$(BIN)/ruff format .
@@ -61,5 +71,15 @@ $(TRAIN)/installed: requirements/train.txt requirements/torch.txt
 reference-model: $(TRAIN)/installed
 	$(TRAIN)/bin/python -m reference_model build --out reference_model/artifacts
 
+$(RKNN)/installed: requirements/rknn.txt requirements/torch.txt
+	@$(PYTHON) -c 'import platform, sys; sys.exit(sys.version_info[:2] != (3, 11) or platform.machine() != "x86_64")' || { echo "The converter needs Python 3.11 on x86-64: run 'make rknn PYTHON=python3.11'."; exit 1; }
+	@$(PYTHON) -m venv $(RKNN)
+	@$(RKNN)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements/torch.txt
+	@$(RKNN)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements/rknn.txt
+	@touch $@
+
+rknn: $(RKNN)/installed
+	$(RKNN)/bin/python -m reference_model.rknn
+
 clean:
-	rm -rf $(VENV) $(TRAIN) build *.egg-info var
+	rm -rf $(VENV) $(TRAIN) $(RKNN) build *.egg-info var

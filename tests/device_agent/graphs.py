@@ -12,7 +12,7 @@ from device_agent.bundle import MANIFEST, Bundle
 from device_agent.bundle_manifest import FloatArray, Stage, StageName, State, TensorSpec
 from device_agent.pipeline.stages import StageGraph
 from reference_model.packing import write_zip
-from tests.reference_model.artifacts import members
+from tests.reference_model.artifacts import bundle, members
 
 Shapes = dict[str, tuple[int, ...]]
 Node = tuple[str, tuple[str, ...], str, dict[str, Any]]
@@ -141,6 +141,11 @@ def members_adapter() -> list[dict[str, Any]]:
 
 def bundle_of(stages: dict[StageName, tuple[Stage, bytes]], memory_mb: int = 64) -> Bundle:
     """The reference bundle with these stages instead of its own. Raises BundleError."""
+    return Bundle.open(packed(stages, memory_mb))
+
+
+def packed(stages: dict[StageName, tuple[Stage, bytes]], memory_mb: int = 64) -> bytes:
+    """The bytes of such a bundle."""
     content = members()
     manifest = msgspec.json.decode(content[MANIFEST])
     for old in {name for entry in manifest["stages"] for name in entry["graphs"].values()}:
@@ -154,7 +159,7 @@ def bundle_of(stages: dict[StageName, tuple[Stage, bytes]], memory_mb: int = 64)
     manifest["stages"] = [msgspec.to_builtins(entry) for entry, _ in stages.values()]
     manifest["memory_mb"] = memory_mb
     content[MANIFEST] = msgspec.json.encode(manifest)
-    return Bundle.open(write_zip(content))
+    return write_zip(content)
 
 
 def small_bundle(*without: StageName, memory_mb: int = 64) -> Bundle:
@@ -167,3 +172,21 @@ def repaired(stages: StageGraph) -> FloatArray:
     mouth = stages.repair(np.zeros(MOUTH, np.float32))
     assert mouth is not None
     return mouth
+
+
+def hungry_bundle(gigabytes: int) -> bytes:
+    """The reference bundle with a motion stage that asks for this much memory in every step."""
+    own = bundle().manifest.stage("motion")
+    inputs = {spec.name: spec.shape for spec in own.inputs}
+    outputs = {spec.name: spec.shape for spec in own.outputs}
+    nodes: list[Node] = [
+        ("ConstantOfShape", ("much",), "huge", {}),
+        ("ReduceMean", ("huge",), "nothing", {"keepdims": 0}),
+    ]
+    for name in outputs:
+        nodes += [("ConstantOfShape", (f"{name}_shape",), f"{name}_zeros", {})]
+        nodes += [("Add", (f"{name}_zeros", "nothing"), name, {})]
+    constants = {f"{name}_shape": np.array(shape) for name, shape in outputs.items()}
+    hungry = graph(inputs, outputs, nodes, {"much": np.array([gigabytes << 28]), **constants})
+    states = {state.input: state.output for state in own.states}
+    return packed({"motion": (stage("motion", inputs, outputs, states), hungry)})

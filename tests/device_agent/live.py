@@ -1,10 +1,13 @@
 """The agent as a process against a real broker, and the backend's side of the conversation over paho."""
 
+import json
 import shutil
 import subprocess
 import sys
 import threading
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,9 +19,12 @@ from paho.mqtt.enums import CallbackAPIVersion
 from protocol import topics
 from protocol.codec import encode
 from protocol.messages import Ack, AnyEvent, Hello, ReportedState, TelemetryBatch
+from tests.reference_model.artifacts import ASSETS
 from tests.services import BrokerHandle, user
 
 BACKEND = "bridge"
+FRAME = "frame-1"
+OTHER = "frame-2"
 
 
 def backend_user() -> dict[str, Any]:
@@ -138,8 +144,19 @@ class LiveAgent:
             (folder / "trust" / f"{name}.json").write_bytes(document)
         self.process: subprocess.Popen[bytes] | None = None
 
-    def start(self, *arguments: str) -> None:
-        command = [sys.executable, "-m", "device_agent", "run", "--dir", str(self.folder), "--mqtt", self.broker.url]
+    def start(self, *arguments: str, within: tuple[str, ...] = ()) -> None:
+        """Run it; ``within`` is a command that runs another one."""
+        command = [
+            *within,
+            sys.executable,
+            "-m",
+            "device_agent",
+            "run",
+            "--dir",
+            str(self.folder),
+            "--mqtt",
+            self.broker.url,
+        ]
         with self.log.open("ab") as log:
             self.process = subprocess.Popen([*command, *arguments], stdout=log, stderr=log)
 
@@ -159,3 +176,23 @@ class LiveAgent:
         """Address of its local page."""
         until((self.folder / "local.json").exists)
         return f"http://127.0.0.1:{msgspec.json.decode((self.folder / 'local.json').read_bytes())['port']}"
+
+    def ask(self, path: str, body: dict[str, Any] | None = None) -> tuple[int, Any]:
+        """Status and JSON of its page's answer; a body makes it a POST."""
+        data = None if body is None else json.dumps(body).encode()
+        headers = {"Content-Type": "application/json"} if data else {}
+        request = urllib.request.Request(self.page() + path, data, headers)  # noqa: S310  the agent's own page
+        try:
+            with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310
+                return answer.status, json.load(answer)
+        except urllib.error.HTTPError as error:
+            return error.code, json.load(error)
+
+    def lay_out_media(self) -> dict[str, str]:
+        """Put a photo and a voice on the frame; the body of a request to play them."""
+        media = self.folder / "media"
+        media.mkdir(exist_ok=True)
+        files = {"photo": media / "portrait.png", "voice": media / "voice-zh.wav"}
+        for path in files.values():
+            shutil.copy(ASSETS / path.name, path)
+        return {kind: str(path) for kind, path in files.items()}

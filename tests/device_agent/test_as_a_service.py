@@ -2,24 +2,15 @@
 
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
 import pytest
 
-from tests.device_agent.live import Backend, LiveAgent, backend_user, frame_user, until
+from tests.device_agent.live import FRAME, Backend, LiveAgent, until
 from tests.device_agent.repository import Repository, desired
 from tests.device_agent.service_manager import ServiceManager, loaded
-from tests.services import BrokerHandle, mqtt_broker
-
-FRAME = "frame-1"
-
-
-@pytest.fixture
-def broker(tmp_path: Path) -> Iterator[BrokerHandle]:
-    with mqtt_broker(tmp_path, [backend_user(), frame_user(FRAME)]) as handle:
-        yield handle
+from tests.services import BrokerHandle
 
 
 @pytest.mark.slow

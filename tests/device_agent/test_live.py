@@ -1,16 +1,10 @@
 """The agent as a process, over a real broker, with the real model: install, be killed, go on, play."""
 
-import json
 import os
 import re
-import shutil
 import signal
-import urllib.error
-import urllib.request
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -21,53 +15,12 @@ from protocol.errors import Reason
 from protocol.limits import CHUNK_SIZE
 from protocol.messages import Complaint, HealthEvent, PlaybackEvent, PowerSample
 from tests.device_agent.display import Display, children
-from tests.device_agent.live import Backend, LiveAgent, backend_user, frame_user, until
+from tests.device_agent.live import FRAME, OTHER, Backend, LiveAgent, backend_user, frame_user, until
 from tests.device_agent.repository import Repository, desired
-from tests.services import BrokerHandle, mqtt_broker
+from tests.reference_model.artifacts import ADAPTER, BUNDLE
+from tests.services import BrokerHandle
 
 pytestmark = pytest.mark.slow
-
-FRAME = "frame-1"
-OTHER = "frame-2"
-MODEL = Path(__file__).parents[2] / "reference_model"
-BUNDLE = MODEL / "artifacts" / "talking-portrait-1.0.bundle"
-ADAPTER = MODEL / "artifacts" / "mandarin.adapter"
-
-
-@pytest.fixture
-def broker(tmp_path: Path) -> Iterator[BrokerHandle]:
-    with mqtt_broker(tmp_path, [backend_user(), frame_user(FRAME), frame_user(OTHER)]) as handle:
-        yield handle
-
-
-@pytest.fixture
-def backend(broker: BrokerHandle) -> Iterator[Backend]:
-    backend = Backend(broker)
-    yield backend
-    backend.close()
-
-
-@pytest.fixture
-def repository() -> Repository:
-    return Repository()
-
-
-@pytest.fixture
-def agent(tmp_path: Path, broker: BrokerHandle, repository: Repository) -> Iterator[LiveAgent]:
-    agent = LiveAgent(tmp_path / "frame", broker, FRAME, repository.anchors())
-    yield agent
-    if agent.process is not None:
-        agent.stop()
-
-
-def ask(url: str, body: dict[str, Any] | None = None) -> tuple[int, Any]:
-    data = None if body is None else json.dumps(body).encode()
-    request = urllib.request.Request(url, data, {"Content-Type": "application/json"} if data else {})  # noqa: S310
-    try:
-        with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310  the agent's own page
-            return answer.status, json.load(answer)
-    except urllib.error.HTTPError as error:
-        return error.code, json.load(error)
 
 
 def test_install_be_killed_in_mid_download_go_on_fix_the_lips_and_prove_it_by_playing(
@@ -97,11 +50,8 @@ def test_install_be_killed_in_mid_download_go_on_fix_the_lips_and_prove_it_by_pl
     assert {"step_p99_ms", "memory_mb", "power_w", "energy_j"} <= figures.keys()
     assert figures["power_estimated"] == 1
 
-    media = agent.folder / "media"
-    for name in ("portrait.png", "voice-zh.wav"):
-        shutil.copy(MODEL / "assets" / name, media / name)
-    asked = {"photo": str(media / "portrait.png"), "voice": str(media / "voice-zh.wav")}
-    assert ask(f"{agent.page()}/play", asked)[0] == 200
+    asked = agent.lay_out_media()
+    assert agent.ask("/play", asked)[0] == 200
     until(lambda: backend.reports[-1].state == "committed")
 
     broker.kill9()
@@ -111,7 +61,7 @@ def test_install_be_killed_in_mid_download_go_on_fix_the_lips_and_prove_it_by_pl
     backend.put(repository.retained)
     backend.assign(FRAME, 2, repository.envelope(desired(FRAME, 2, second)))
     until(lambda: backend.reports[-1].release == second.release.sha256)
-    status, played = ask(f"{agent.page()}/play", asked)
+    status, played = agent.ask("/play", asked)
     assert status == 200, played
     assert Path(played["out"]).stat().st_size > 10_000
     until(lambda: backend.reports[-1].state == "committed")
@@ -120,13 +70,13 @@ def test_install_be_killed_in_mid_download_go_on_fix_the_lips_and_prove_it_by_pl
     after = {part.segment: part for part in last.lip_errors}
     assert after["mandarin"].lip_mm < before["mandarin"].lip_mm < before["mandarin"].mean_pose_mm
 
-    assert ask(f"{agent.page()}/complain", {"playback_id": played["playback_id"]})[0] == 200
+    assert agent.ask("/complain", {"playback_id": played["playback_id"]})[0] == 200
     until(lambda: any(isinstance(event, Complaint) for event in backend.events.values()))
     events = list(backend.events.values())
     assert {type(event) for event in events} == {PlaybackEvent, PowerSample, Complaint}
     assert {event.release for event in events} == {first.release.sha256, second.release.sha256}
-    assert ask(f"{agent.page()}/play", {"photo": "/etc/passwd", "voice": "/etc/passwd"})[0] == 403
-    assert ask(f"{agent.page()}/status")[1]["release_name"] == "portrait 1.1"
+    assert agent.ask("/play", {"photo": "/etc/passwd", "voice": "/etc/passwd"})[0] == 403
+    assert agent.ask("/status")[1]["release_name"] == "portrait 1.1"
     assert agent.stop() == 0
 
 
@@ -139,12 +89,9 @@ def test_a_renderer_that_dies_or_hangs_on_probation_takes_the_release_back_and_n
     backend.put(repository.retained)
     backend.assign(FRAME, 1, repository.envelope(desired(FRAME, 1, first)))
     agent.start(*settings, "--sink", "none")
-    media = agent.folder / "media"
+    asked = agent.lay_out_media()
     until(lambda: bool(backend.reports) and backend.reports[-1].release == first.release.sha256)
-    for name in ("portrait.png", "voice-zh.wav"):
-        shutil.copy(MODEL / "assets" / name, media / name)
-    asked = {"photo": str(media / "portrait.png"), "voice": str(media / "voice-zh.wav")}
-    assert ask(f"{agent.page()}/play", asked)[0] == 200
+    assert agent.ask("/play", asked)[0] == 200
     until(lambda: backend.reports[-1].state == "committed")
     agent.stop()
 
@@ -157,7 +104,7 @@ def test_a_renderer_that_dies_or_hangs_on_probation_takes_the_release_back_and_n
         until(lambda release=release: backend.reports[-1].release == release.release.sha256)  # type: ignore[misc]
         display = Display(screen, frames=5)
         with ThreadPoolExecutor(1) as page:
-            film = page.submit(ask, f"{agent.page()}/play", asked)
+            film = page.submit(agent.ask, "/play", asked)
             assert display.shown.wait(20)
             assert agent.process is not None
             (renderer,) = children(agent.process.pid)
@@ -173,7 +120,7 @@ def test_a_renderer_that_dies_or_hangs_on_probation_takes_the_release_back_and_n
         assert last.failure.reason is Reason.TRIAL_FAILED
         assert "step_p99_ms" in last.figures
     display = Display(screen)
-    assert ask(f"{agent.page()}/play", asked)[0] == 200, "the old release plays"
+    assert agent.ask("/play", asked)[0] == 200, "the old release plays"
     display.close()
 
     def broken_off() -> list[PlaybackEvent]:
@@ -195,7 +142,7 @@ def test_a_certificate_of_another_frame_installs_nothing_and_is_told_where_it_be
     agent.start()
     try:
         until(lambda: bool(backend.events))
-        assert ask(f"{agent.page()}/status")[1]["release"] is None
+        assert agent.ask("/status")[1]["release"] is None
     finally:
         assert agent.stop() == 0
     (event,) = backend.events.values()
