@@ -38,7 +38,7 @@ def second(repository: Repository, first: Published) -> Published:
 @pytest.fixture
 def third(repository: Repository, first: Published) -> Published:
     base = first.targets[0]
-    return repository.release("portrait", "1.2", [base, repository.adapter(b"another" * 100, base)])
+    return repository.release("portrait", "1.2", [base, repository.adapter(b"another" * 100, base, "1.2")])
 
 
 @pytest.fixture
