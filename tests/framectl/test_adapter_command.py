@@ -34,7 +34,7 @@ def harmful(path: Path) -> str:
     """An adapter that makes lips worse everywhere: random factors."""
     draw = np.random.default_rng(5)
     tensors = {
-        tensor.name: draw.normal(0, 0.15, tensor.shape).clip(-0.75, 0.75).astype(np.float32)
+        tensor.name: draw.uniform(tensor.minimum / 2, tensor.maximum / 2, tensor.shape).astype(np.float32)
         for tensor in bundle().manifest.adapter.tensors
     }
     return adapter(path, tensors, name="careless")
@@ -67,7 +67,9 @@ def test_inspect_shows_what_the_file_holds_and_changes_most(capsys: pytest.Captu
     (a_all, _) = found["tensors"]
     assert a_all["minimum"] == pytest.approx(float(values.min()))
     assert a_all["norm"] == pytest.approx(float(np.linalg.norm(values)), rel=1e-5)
-    assert a_all["range_share"] == pytest.approx(float(np.abs(values).max()) / 0.75)
+    assert a_all["range_share"] == pytest.approx(
+        float(np.abs(values).max()) / bundle().manifest.adapter.tensors[0].maximum
+    )
     norms = [module["delta_norm"] for module in found["modules"]]
     assert norms == sorted(norms, reverse=True)
     assert sum(module["share"] for module in found["modules"]) == pytest.approx(1.0)
@@ -117,7 +119,7 @@ def test_what_peft_saved_is_packed_and_never_overwritten(capsys: pytest.CaptureF
     words = ("--name", "mandarin", "--segment", "mandarin")
     status, said, _ = run(capsys, "pack", tmp_path, "--bundle", BUNDLE, *words, "--out", out)
     assert status == 0
-    assert f"Packed mandarin ({mandarin().sha256[:12]}, 194984 bytes)" in said
+    assert f"Packed mandarin ({mandarin().sha256[:12]}, {ADAPTER.stat().st_size} bytes)" in said
     assert out.read_bytes() == ADAPTER.read_bytes()
     assert "exists already" in refusal(capsys, "pack", tmp_path, "--bundle", BUNDLE, *words, "--out", out)
 
@@ -200,7 +202,7 @@ def clips(tmp_path: Path) -> Path:
 def test_clips_from_a_folder_are_measured_like_golden_ones(capsys: pytest.CaptureFixture[str], clips: Path) -> None:
     found = answer(capsys, "eval", ADAPTER, "--bundle", BUNDLE, "--clips", clips)
     (part,) = found["segments"]
-    assert (part["segment"], part["clips"]) == ("base", 4)
+    assert (part["segment"], part["clips"]) == ("base", len(list(clips.glob("*.wav"))))
     assert part["base_model_mm"] == pytest.approx(evaluate(bundle()).segment("base").lip_mm, abs=1e-4)
     _, out, _ = run(capsys, "eval", ADAPTER, "--bundle", BUNDLE, "--clips", clips)
     assert "There are no clips of its own segment mandarin" in out
@@ -214,7 +216,7 @@ def test_clips_that_cannot_be_used_are_refused_in_one_sentence(
     motion = clips / "base-1.motion"
     content = motion.read_bytes()
     motion.write_bytes(content[:-1])
-    assert "must hold 66 steps of 6 float32 values" in refusal(capsys, *words, clips)
+    assert f"must hold {len(content) // 24} steps of 6 float32 values" in refusal(capsys, *words, clips)
     motion.write_bytes(b"\xff" * len(content))
     assert "not finite" in refusal(capsys, *words, clips)
     motion.unlink()
