@@ -1,7 +1,7 @@
 """Spoken sentences with features and targets, ready to train on or to measure with."""
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +15,8 @@ _VOICES = {"en": "en", "fr": "fr", "zh": "cmn-latn-pinyin"}
 # Half of the training is said by the default voice.
 _VARIANTS = ("", "", "+m3", "+f2")
 _STEP_SECONDS = 0.04
+
+Microphone = Callable[[FloatArray], FloatArray]
 
 
 @dataclass(frozen=True)
@@ -43,34 +45,47 @@ def as_16_bit(samples: FloatArray) -> FloatArray:
     return np.asarray(rounded / 32768.0, dtype=np.float32)
 
 
-def clip_from(utterance: Utterance, gain: float = 1.0) -> Clip:
-    """A clip of an utterance played at this gain."""
-    samples = as_16_bit(utterance.samples * np.float32(gain))
+def clip_from(utterance: Utterance, gain: float = 1.0, microphone: Microphone | None = None) -> Clip:
+    """A clip of an utterance played at this gain, heard through a microphone."""
+    samples = utterance.samples * np.float32(gain)
+    samples = as_16_bit(samples if microphone is None else microphone(samples))
     return Clip(samples, features_for(samples), targets_for(utterance.phonemes, samples.size))
 
 
-def training_corpus(speaker: Speaker, languages: Sequence[str], seconds: float, seed: int) -> Corpus:
-    """Speak distinct sentences, the languages in turn, until there is enough; voice, speed, pitch, loudness vary."""
+def training_corpus(
+    speaker: Speaker,
+    languages: Sequence[str],
+    seconds: float,
+    seed: int,
+    variant: str = "",
+    microphone: Microphone | None = None,
+) -> Corpus:
+    """Speak distinct sentences, the languages in turn, until there is enough; voice, speed, pitch, loudness vary.
+
+    With a `variant` all voices are that one.
+    """
     rng = random.Random(seed)
     texts = {language: sentences(language, rng) for language in languages}
     clips: list[Clip] = []
     length = 0.0
     while length < seconds:
         language = languages[len(clips) % len(languages)]
-        voice = _VOICES[language] + rng.choice(_VARIANTS)
+        voice = _VOICES[language] + (variant or rng.choice(_VARIANTS))
         utterance = speaker.speak(next(texts[language]), voice, rng.randint(125, 200), rng.randint(35, 65))
-        clips.append(clip_from(utterance, rng.uniform(0.4, 1.2)))
+        clips.append(clip_from(utterance, rng.uniform(0.4, 1.2), microphone))
         length += len(clips[-1].targets) * _STEP_SECONDS
     return Corpus(tuple(clips))
 
 
-def held_out_corpus(speaker: Speaker, languages: Sequence[str], variant: str = "") -> Corpus:
+def held_out_corpus(
+    speaker: Speaker, languages: Sequence[str], variant: str = "", microphone: Microphone | None = None
+) -> Corpus:
     """The held-out sentences of some languages, in turn, by the default voice or a variant of it such as "+f5"."""
     turns = zip(*(HELD_OUT[language] for language in languages), strict=True)
     spoken = [(language, text) for texts in turns for language, text in zip(languages, texts, strict=True)]
-    return Corpus(tuple(say(speaker, language, text, variant) for language, text in spoken))
+    return Corpus(tuple(say(speaker, language, text, variant, microphone) for language, text in spoken))
 
 
-def say(speaker: Speaker, language: str, text: str, variant: str = "") -> Clip:
+def say(speaker: Speaker, language: str, text: str, variant: str = "", microphone: Microphone | None = None) -> Clip:
     """One sentence at an ordinary speed by the default voice of its language, or a variant."""
-    return clip_from(speaker.speak(text, _VOICES[language] + variant, 165, 50))
+    return clip_from(speaker.speak(text, _VOICES[language] + variant, 165, 50), microphone=microphone)

@@ -30,6 +30,8 @@ from device_agent.pipeline.features import COEFFICIENTS, HOPS_PER_STEP, SAMPLE_R
 from reference_model.shape import ADAPTER_SIGNATURE, INPUTS, LOOK_AHEAD_STEPS, OUTPUT_SPECS
 from reference_model.visemes import PARAMETERS
 
+BUNDLE_FILE = "talking-portrait-1.0.bundle"
+REPORT_FILE = "report.json"
 GRAPH = "motion.onnx"
 DETECTOR = "face_detector.tflite"
 MESH = "face_mesh.tflite"

@@ -12,7 +12,7 @@ from torch import Tensor
 from device_agent.pipeline.features import FloatArray
 from reference_model.corpus import Clip, Corpus
 from reference_model.network import MotionNet
-from reference_model.shape import A_SHAPE, ADAPTER_LIMIT, B_SHAPE, LOOK_AHEAD_STEPS
+from reference_model.shape import A_LIMIT, A_SHAPE, B_LIMIT, B_SHAPE, LOOK_AHEAD_STEPS
 
 THREADS = 2
 _CROP_STEPS = 100
@@ -90,29 +90,35 @@ def train_base(corpus: Corpus, steps: int, seed: int, report: Report) -> MotionN
     return net
 
 
-def train_adapter(net: MotionNet, cohort: Corpus, base: Corpus, steps: int, seed: int, report: Report) -> Factors:
-    """Train a LoRA delta on a cohort, with base sentences mixed in half and half so that they are not forgotten."""
+def train_adapter(
+    net: MotionNet, cohort: Corpus, base: Corpus | None, steps: int, seed: int, report: Report
+) -> Factors:
+    """Train a LoRA delta on a cohort, with base sentences mixed in half and half so that they are not forgotten.
+
+    Without `base` the adapter learns the cohort alone, at the expense of everybody else.
+    """
     torch.set_num_threads(THREADS)
     generator = torch.Generator().manual_seed(seed)
     for parameter in net.parameters():
         parameter.requires_grad_(False)
     a_all = (torch.randn(A_SHAPE, generator=generator) * 0.08).requires_grad_(True)
     b_all = torch.zeros(B_SHAPE, requires_grad=True)
-    samplers = [_Sampler(cohort.clips, generator), _Sampler(base.clips, generator)]
+    corpora = [cohort] if base is None else [cohort, base]
+    samplers = [_Sampler(corpus.clips, generator) for corpus in corpora]
     optimiser = torch.optim.AdamW([a_all, b_all], lr=1e-3, weight_decay=0.0, betas=(0.9, 0.98))
     for step in range(steps):
         for group in optimiser.param_groups:
             group["lr"] = _rate(step, steps, 5e-3)
-        halves = [sampler.batch(_BATCH // 2) for sampler in samplers]
-        inputs = torch.cat([half[0] for half in halves])
-        wanted = torch.cat([half[1] for half in halves])
+        parts = [sampler.batch(_BATCH // len(samplers)) for sampler in samplers]
+        inputs = torch.cat([part[0] for part in parts])
+        wanted = torch.cat([part[1] for part in parts])
         loss = _loss(net(inputs, a_all, b_all), wanted)
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
         with torch.no_grad():
-            a_all.clamp_(-ADAPTER_LIMIT, ADAPTER_LIMIT)
-            b_all.clamp_(-ADAPTER_LIMIT, ADAPTER_LIMIT)
+            a_all.clamp_(-A_LIMIT, A_LIMIT)
+            b_all.clamp_(-B_LIMIT, B_LIMIT)
         if step % 50 == 49:
             report(f"adapter step {step + 1}/{steps}: loss {loss.item():.3f}")
     return Factors(a_all.detach().numpy(), b_all.detach().numpy())

@@ -26,8 +26,12 @@ def bundle() -> Bundle:
 
 
 @cache
+def adapter(name: str) -> Adapter:
+    return load(FOLDER / f"{name}.adapter", bundle().sha256, bundle().manifest.adapter)
+
+
 def mandarin() -> Adapter:
-    return load(ADAPTER, bundle().sha256, bundle().manifest.adapter)
+    return adapter("mandarin")
 
 
 @cache

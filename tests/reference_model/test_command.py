@@ -4,7 +4,20 @@ import sys
 
 import pytest
 
-MODULES = ("packing", "shape", "sentences", "speech", "visemes", "__main__")
+MODULES = (
+    "packing",
+    "repacking",
+    "measuring",
+    "microphone",
+    "cohorts",
+    "conversion",
+    "rknn",
+    "shape",
+    "sentences",
+    "speech",
+    "visemes",
+    "__main__",
+)
 
 
 def test_packing_needs_no_torch() -> None:
