@@ -186,7 +186,8 @@ def _is_cut_off(head: bytes, size: int) -> bool:
 
 def _open_sound_file(file: BinaryIO) -> _Source:
     try:
-        sound = _SoundFile(file)
+        # libsndfile reads a real file by itself; through Python, a seek to nowhere prints a traceback.
+        sound = _SoundFile(file if isinstance(file, io.BytesIO) else str(file.name))
     except soundfile.LibsndfileError as error:
         raise VoiceError(_UNREADABLE) from error
     _check(sound.samplerate, sound.channels)
