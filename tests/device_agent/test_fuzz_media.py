@@ -4,7 +4,6 @@ import functools
 import io
 import os
 import re
-import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -75,15 +74,8 @@ def photos() -> list[bytes]:
     return files
 
 
-@functools.cache
-def shelf() -> Path:
-    """Where a damaged voice lies: from a file, libsndfile reads by itself."""
-    return Path(tempfile.mkdtemp(prefix="fuzz-")) / "voice"
-
-
-def listen(data: bytes) -> None:
-    path = shelf()
-    path.write_bytes(data)
+def listen(data: bytes, path: Path) -> None:
+    path.write_bytes(data)  # from a file, libsndfile reads by itself
     # A minute of sound at both rates, twice while its pieces are joined.
     with bounded(2 * MAX_SECONDS * (SOUND_RATE + 16_000) * 4 / 2**20 + 15):
         try:
@@ -113,9 +105,9 @@ def look(data: bytes) -> None:
 
 @pytest.mark.slow
 @fuzz
-@given(damaged(voices()))
-def test_a_damaged_voice_is_heard_or_refused(data: bytes) -> None:
-    listen(data)
+@given(data=damaged(voices()))
+def test_a_damaged_voice_is_heard_or_refused(tmp_path_factory: pytest.TempPathFactory, data: bytes) -> None:
+    listen(data, tmp_path_factory.getbasetemp() / "voice")
 
 
 @pytest.mark.slow
@@ -128,11 +120,11 @@ def test_a_damaged_photo_is_seen_or_refused(data: bytes) -> None:
 
 @fuzz
 @given(
-    st.sampled_from([b"", b"RIFF\xff\xff\xff\xffWAVE", b"OggS", b"fLaC", b"ID3\4\0", b"\xff\xfb", b"caff\0\1"]),
-    st.binary(),
+    head=st.sampled_from([b"", b"RIFF\xff\xff\xff\xffWAVE", b"OggS", b"fLaC", b"ID3\4\0", b"\xff\xfb", b"caff\0\1"]),
+    rest=st.binary(),
 )
-def test_random_bytes_are_no_voice(head: bytes, rest: bytes) -> None:
-    listen(head + rest)
+def test_random_bytes_are_no_voice(tmp_path_factory: pytest.TempPathFactory, head: bytes, rest: bytes) -> None:
+    listen(head + rest, tmp_path_factory.getbasetemp() / "voice")
 
 
 @pytest.mark.filterwarnings("ignore")
