@@ -46,9 +46,10 @@ def test_a_frame_enrolled_later_connects_and_installs(world: Facts, tmp_path: Pa
             assert time.monotonic() < deadline, frame
             time.sleep(0.5)
         assert frame["state"] == "committed"
-        assert (frame["figures"]["playbacks"], frame["figures"]["healthy_h"]) == (0.0, 0.001)
+        assert frame["figures"]["playbacks"] == 0
+        assert 0.001 <= frame["figures"]["healthy_h"] < 0.01
         assert frame["figures"]["step_p99_ms"] > 0
-        assert {entry["segment"] for entry in frame["reported"]["lip_errors"]} == {"base", "mandarin"}
+        assert {entry["segment"] for entry in frame["reported"]["lip_errors"]} >= {"base", "mandarin"}
         status = [sys.executable, "-m", "device_agent", "status", "--dir", str(folder)]
         said = json.loads(subprocess.run(status, cwd=ROOT, capture_output=True, text=True, check=True).stdout)
         assert said["release_name"] == f"{NAME} 1.0"
