@@ -22,8 +22,8 @@ def after() -> GoldenResult:
 
 def test_the_base_model_beats_the_mean_pose_on_every_segment(before: GoldenResult) -> None:
     for result in before.segments:
-        assert result.lip_mm < 0.6 * result.mean_pose_mm
-    assert before.segment("base").lip_mm < 0.4
+        assert result.lip_mm < 0.9 * result.mean_pose_mm
+    assert before.segment("base").lip_mm <= 0.30
 
 
 def test_the_base_model_is_worse_on_mandarin(before: GoldenResult) -> None:
@@ -114,6 +114,6 @@ def test_a_model_that_is_always_slow_or_spoils_lips_as_well_is_not_measured_for_
     evaluate(Bundle.open(with_manifest(lambda manifest: manifest["golden"]["limits"].update(step_p99_ms=0.0001))))
     assert len(calls) == 1 + RETRIES
     calls.clear()
-    bad = {"step_p99_ms": 0.0001, "lip_mm": {"base": 0.01, "mandarin": 0.01}}
+    bad = {"step_p99_ms": 0.0001, "lip_mm": dict.fromkeys(bundle().manifest.golden.limits.lip_mm, 0.01)}
     evaluate(Bundle.open(with_manifest(lambda manifest: manifest["golden"]["limits"].update(bad))))
     assert len(calls) == 1

@@ -18,6 +18,7 @@ FOLDER = Path(__file__).parents[2] / "reference_model" / "artifacts"
 ASSETS = FOLDER.parent / "assets"
 BUNDLE = FOLDER / "talking-portrait-1.0.bundle"
 ADAPTER = FOLDER / "mandarin.adapter"
+CARELESS = FOLDER / "mandarin-careless.adapter"
 
 
 @cache
