@@ -9,10 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from device_agent.bundle import Bundle
-from device_agent.pipeline.face import FaceFinder, Image, Points
-from device_agent.pipeline.photo import read_photo
 from device_agent.pipeline.acting import STILL, Pose, Sway
 from device_agent.pipeline.canvas import to_bgr
+from device_agent.pipeline.face import FaceFinder, Image, Points
+from device_agent.pipeline.photo import read_photo
 from device_agent.pipeline.render import Canvas, PortraitRenderer
 
 REFERENCE = Path(__file__).resolve().parents[2] / "reference_model"

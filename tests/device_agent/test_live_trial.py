@@ -1,5 +1,5 @@
-"""A fix that helps one cohort and hurts the others, on running agents: golden clips stop it where the limits cover those
-others, and nothing else does where they do not. That is what the gray release is for."""
+"""A fix that helps one cohort and hurts the others, on running agents: golden clips stop it where limits cover those
+it hurts, and nothing else does where they do not. That is what the gray release is for."""
 
 from typing import Any
 
