@@ -12,9 +12,9 @@ import numpy as np
 
 from device_agent.pipeline.canvas import Frame
 from device_agent.pipeline.voice import Voice, read_voice
-from device_agent.playback import Engine
-from device_agent.sinks import Mp4Sink, NullSink
-from device_agent.video import Samples
+from device_agent.playback.engine import Engine
+from device_agent.playback.sinks import Mp4Sink, NullSink
+from device_agent.playback.video import Samples
 
 REFERENCE: Final = Path(__file__).parents[1] / "reference_model"
 PORTRAIT: Final = REFERENCE / "assets" / "portrait.png"

@@ -6,11 +6,11 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 
 COMMANDS = {
-    "run": "device_agent.run",
-    "status": "device_agent.status",
-    "config": "device_agent.show_config",
-    "play": "device_agent.play",
-    "compare": "device_agent.compare",
+    "run": "device_agent.commands.run",
+    "status": "device_agent.commands.status",
+    "config": "device_agent.commands.config",
+    "play": "device_agent.commands.play",
+    "compare": "device_agent.commands.compare",
     "render": "device_agent.renderer.command",
 }
 

@@ -12,7 +12,8 @@ from typing import Any
 
 import msgspec
 
-from device_agent.config import (
+from device_agent.core import FrameCore
+from device_agent.folder import (
     AgentFolder,
     ConfigError,
     broker_url,
@@ -20,21 +21,20 @@ from device_agent.config import (
     read_identity,
     trial_policy,
 )
-from device_agent.core import FrameCore
-from device_agent.description import LocalPage, describe, disk, release_name
-from device_agent.files import replace_file
 from device_agent.identity import WrongIdentityCore, mismatch
 from device_agent.installer.slots import Slot
-from device_agent.journal import FileDocuments, FileJournal
-from device_agent.local_page import LocalPage as Page
 from device_agent.notify import Notifier
-from device_agent.outbox import FileOutbox
+from device_agent.page.description import LocalPage, describe, disk, release_name
+from device_agent.page.server import LocalPage as Page
 from device_agent.player import Player
 from device_agent.ports import FrameIdentity, Ports
 from device_agent.renderer import Renderer, RendererOptions
 from device_agent.renderer.trials import StoreTrial
-from device_agent.settings import Settings
-from device_agent.store import FileStore
+from device_agent.settings.layers import Settings
+from device_agent.storage.files import replace_file
+from device_agent.storage.journal import FileDocuments, FileJournal
+from device_agent.storage.outbox import FileOutbox
+from device_agent.storage.store import FileStore
 from device_agent.transport import Core, MqttDriver
 from device_agent.trust.image import ImageTrust
 from protocol import topics

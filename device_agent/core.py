@@ -22,9 +22,9 @@ from device_agent.gate import Gate
 from device_agent.installer.driver import Installer
 from device_agent.installer.slots import Journal, Slot
 from device_agent.ports import FrameIdentity, Ports, TrialPolicy
-from device_agent.probation import Watch
 from device_agent.reports import figures, hello, release_of, reported_state
 from device_agent.telemetry import health
+from device_agent.trial.probation import Watch
 from protocol import topics
 from protocol.codec import encode
 from protocol.errors import Reason, Refused

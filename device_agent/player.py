@@ -12,13 +12,13 @@ from pathlib import Path
 
 import msgspec
 
-from device_agent.files import replace_file
 from device_agent.installer.slots import Slot
 from device_agent.ports import wall_clock_ms
 from device_agent.renderer.handle import Renderer
 from device_agent.renderer.messages import Play, Played, SinkName, Unreadable
 from device_agent.renderer.process import RendererDied, RendererRefused
-from device_agent.store import FileStore
+from device_agent.storage.files import replace_file
+from device_agent.storage.store import FileStore
 from device_agent.telemetry import UNNUMBERED, health, power_sample, random_id, sentence
 from protocol.messages import AnyEvent, Complaint, Millis, PlaybackEvent, RandomId, Sha256
 

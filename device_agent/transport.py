@@ -22,7 +22,7 @@ from typing import Any, Protocol
 import paho.mqtt.client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
 
-from device_agent.address import parse_url
+from device_agent.settings.address import parse_url
 from protocol.exchange import Command, Done, Publish, Subscribe, Unsubscribe
 from protocol.sequences import Perform
 

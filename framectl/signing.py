@@ -10,7 +10,7 @@ import msgspec
 from tuf.api.metadata import Metadata, TargetFile, Targets
 
 from framectl import documents as tuf
-from framectl.adapter_file import base_model_of
+from framectl.adapters.file import base_model_of
 from framectl.errors import CommandFailed
 from framectl.offline import OfflineFolder, read_file
 from framectl.package import PackedFile, write_package

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from device_agent.bundle_manifest import FloatArray
+from device_agent.bundle.manifest import FloatArray
 from reference_model.microphone import through_poor_microphone
 
 BASE_LANGUAGES = ("en", "fr")

@@ -16,7 +16,7 @@ import numpy as np
 
 from device_agent.adapters import Adapter
 from device_agent.bundle import Bundle
-from device_agent.bundle_manifest import AdapterSignature, FloatArray, RuntimeName, Stage
+from device_agent.bundle.manifest import AdapterSignature, FloatArray, RuntimeName, Stage
 from device_agent.runtime import OrtRuntime, RuntimeFailure, Tensors
 from device_agent.runtime.base import Inputs
 

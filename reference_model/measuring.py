@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from device_agent.bundle import Bundle
-from device_agent.bundle_manifest import FloatArray
+from device_agent.bundle.manifest import FloatArray
 from device_agent.pipeline.motion import motion_for
 from device_agent.pipeline.stages import StageGraph
 

@@ -4,7 +4,7 @@ import zlib
 
 import numpy as np
 
-from device_agent.bundle_manifest import FloatArray
+from device_agent.bundle.manifest import FloatArray
 from device_agent.pipeline.features import SAMPLE_RATE
 
 _LOWEST_HZ, _HIGHEST_HZ = 300.0, 3400.0

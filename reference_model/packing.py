@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 
 from device_agent.bundle import MANIFEST
-from device_agent.bundle_manifest import (
+from device_agent.bundle.manifest import (
     FORMAT,
     AudioSpec,
     FaceWeights,

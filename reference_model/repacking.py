@@ -7,8 +7,8 @@ from pathlib import Path
 import msgspec
 
 from device_agent.bundle import MANIFEST, Bundle
-from device_agent.bundle_check import check_manifest
-from device_agent.bundle_manifest import FileEntry, Manifest, RuntimeName, StageName
+from device_agent.bundle.check import check_manifest
+from device_agent.bundle.manifest import FileEntry, Manifest, RuntimeName, StageName
 from reference_model.packing import write_zip
 
 

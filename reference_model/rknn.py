@@ -19,9 +19,9 @@ from pathlib import Path
 
 from device_agent.adapters import Adapter, AdapterError, load, rebind
 from device_agent.bundle import Bundle, BundleError
-from device_agent.files import replace_file
 from device_agent.pipeline.motion import motion_for
 from device_agent.pipeline.stages import StageGraph
+from device_agent.storage.files import replace_file
 from reference_model.cohorts import COHORTS, NOISY_MICROPHONE, UNSEEN
 from reference_model.conversion import (
     FILLED_MEMORY,

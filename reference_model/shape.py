@@ -2,7 +2,7 @@
 
 import math
 
-from device_agent.bundle_manifest import AdapterSignature, AdapterSlot, AdapterTensor, TensorSpec
+from device_agent.bundle.manifest import AdapterSignature, AdapterSlot, AdapterTensor, TensorSpec
 from device_agent.pipeline.features import FEATURES_PER_STEP
 from reference_model.visemes import PARAMETERS
 

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from device_agent.config import ConfigError
+from device_agent.folder import ConfigError
 from simulator.run import Options, run
 
 

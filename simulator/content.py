@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from device_agent.store import MemorySink, MemoryStore
+from device_agent.storage.store import MemorySink, MemoryStore
 from protocol.chunks import sha256_hex
 from protocol.errors import Reason, Refused
 from protocol.limits import CHUNK_SIZE

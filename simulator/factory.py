@@ -6,7 +6,7 @@ from pathlib import Path
 
 import msgspec
 
-from device_agent.config import ConfigError
+from device_agent.folder import ConfigError
 from device_agent.installer.slots import Installed, Slot
 from protocol.chunks import sha256_hex
 from protocol.codec import decode

@@ -4,12 +4,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from device_agent.config import AgentFolder, ConfigError, read_identity
 from device_agent.core import FrameCore
+from device_agent.folder import AgentFolder, ConfigError, read_identity
 from device_agent.installer.slots import Journal
-from device_agent.journal import MemoryDocuments, MemoryJournal
-from device_agent.outbox import MemoryOutbox
 from device_agent.ports import FrameIdentity, Ports, TrialPolicy, TrialReport
+from device_agent.storage.journal import MemoryDocuments, MemoryJournal
+from device_agent.storage.outbox import MemoryOutbox
 from device_agent.telemetry import random_id
 from device_agent.transport import TlsFiles
 from protocol.messages import PlaybackEvent

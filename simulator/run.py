@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from device_agent.address import parse_url
-from device_agent.config import ConfigError
+from device_agent.folder import ConfigError
 from device_agent.ports import TrialPolicy, wall_clock_ms
+from device_agent.settings.address import parse_url
 from protocol.codec import decode
 from protocol.errors import Refused
 from protocol.repository import ReleaseManifest

@@ -9,7 +9,7 @@ from concurrent.futures import Future
 
 from device_agent.installer.slots import Slot
 from device_agent.ports import TrialReport
-from device_agent.trial import run_trial
+from device_agent.trial.run import run_trial
 from protocol.errors import Refused
 
 Measure = Callable[[bytes, bytes | None], TrialReport]

@@ -13,8 +13,8 @@ from typing import Any, cast
 
 from tuf.api.metadata import Root
 
-from device_agent.journal import MemoryDocuments
 from device_agent.ports import DocumentStore, FrameTrust, SignedTarget
+from device_agent.storage.journal import MemoryDocuments
 from device_agent.trust.image import ImageTrust
 from protocol.chunks import sha256_hex
 from protocol.repository import DIRECTOR_ROOT, OFFLINE_ROLES, ONLINE_ROLES

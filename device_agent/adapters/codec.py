@@ -14,7 +14,7 @@ import msgspec
 
 from device_agent.adapters import safetensors
 from device_agent.adapters.errors import AdapterError, WrongBaseModel
-from device_agent.bundle_manifest import AdapterSignature, AdapterTensor, FloatArray
+from device_agent.bundle.manifest import AdapterSignature, AdapterTensor, FloatArray
 
 FORMAT = "framefleet-adapter-1"
 MAX_ADAPTER_BYTES = 16 * 1024 * 1024

@@ -22,7 +22,7 @@ from device_agent.adapters.codec import load, pack, read_bytes
 from device_agent.adapters.errors import AdapterError
 from device_agent.adapters.peft_config import MAX_CONFIG_BYTES, PeftConfig, read_config
 from device_agent.adapters.safetensors import shown, shown_names
-from device_agent.bundle_manifest import AdapterSignature, AdapterSlot, FloatArray
+from device_agent.bundle.manifest import AdapterSignature, AdapterSlot, FloatArray
 
 WEIGHTS_FILE = "adapter_model.safetensors"
 CONFIG_FILE = "adapter_config.json"

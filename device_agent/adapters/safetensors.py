@@ -14,7 +14,7 @@ import msgspec
 import numpy as np
 
 from device_agent.adapters.errors import AdapterError
-from device_agent.bundle_manifest import FloatArray
+from device_agent.bundle.manifest import FloatArray
 
 _ALIGN = 8
 _METADATA = "__metadata__"

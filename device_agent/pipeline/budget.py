@@ -2,7 +2,7 @@
 
 from collections.abc import Collection
 
-from device_agent.bundle_manifest import STAGE_ORDER, Manifest, StageName
+from device_agent.bundle.manifest import STAGE_ORDER, Manifest, StageName
 
 
 def to_give_back(manifest: Manifest, loaded: Collection[StageName], wanted: StageName) -> list[StageName]:

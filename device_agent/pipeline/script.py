@@ -19,7 +19,7 @@ from device_agent.pipeline.ring import AudioRing
 from device_agent.pipeline.speech import SpeechGate, SpeechSettings, speech_span
 from device_agent.pipeline.stages import StageGraph
 from device_agent.pipeline.voice import Voice, VoiceError
-from device_agent.video import sound_of
+from device_agent.playback.video import sound_of
 
 Samples = npt.NDArray[np.float32]
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from device_agent.adapters import Adapter, AdapterError
 from device_agent.bundle import Bundle
-from device_agent.bundle_manifest import (
+from device_agent.bundle.manifest import (
     MOTION,
     PER_STEP,
     REPAIRED,

@@ -8,7 +8,7 @@ from device_agent.ports import TrialReport, wall_clock_ms
 from device_agent.renderer.handle import Renderer
 from device_agent.renderer.messages import Measure
 from device_agent.renderer.process import RendererDied, RendererRefused
-from device_agent.store import FileStore
+from device_agent.storage.store import FileStore
 from device_agent.telemetry import health, trial_report
 from protocol.errors import Reason, Refused
 from protocol.messages import AnyEvent

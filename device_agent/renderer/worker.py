@@ -14,7 +14,9 @@ from device_agent.bundle import Bundle, BundleError
 from device_agent.pipeline.face import NoFace
 from device_agent.pipeline.photo import PhotoError
 from device_agent.pipeline.voice import VoiceError, decode_voice
-from device_agent.playback import Engine, peak_rss_mb
+from device_agent.playback.engine import Engine, peak_rss_mb
+from device_agent.playback.sinks import FrameSink, Mp4Sink, NullSink, RawSink
+from device_agent.playback.video import VideoError
 from device_agent.power import HWMON, PowerMeter
 from device_agent.renderer.limits import private_mb
 from device_agent.renderer.messages import (
@@ -35,10 +37,8 @@ from device_agent.renderer.messages import (
 )
 from device_agent.runtime import RuntimeFailure
 from device_agent.runtime.choice import RuntimeChoice, runtimes
-from device_agent.sinks import FrameSink, Mp4Sink, NullSink, RawSink
 from device_agent.telemetry import sentence
-from device_agent.trial import FilmFigures, run_trial
-from device_agent.video import VideoError
+from device_agent.trial.run import FilmFigures, run_trial
 from protocol import errors
 
 BEAT_S = 0.25

@@ -7,7 +7,7 @@ import numpy as np
 
 from device_agent.adapters import Adapter, AdapterError
 from device_agent.bundle import Bundle
-from device_agent.bundle_manifest import FloatArray, RuntimeName, Stage, StageName
+from device_agent.bundle.manifest import FloatArray, RuntimeName, Stage, StageName
 
 Tensors = Mapping[str, FloatArray]
 

@@ -5,7 +5,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
-from device_agent.bundle_manifest import StageName
+from device_agent.bundle.manifest import StageName
 from device_agent.runtime.base import RuntimeFactory, StageRuntime
 from device_agent.runtime.fallback import FallbackRuntime, OnFault
 from device_agent.runtime.ort import OrtRuntime

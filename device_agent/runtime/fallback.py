@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from device_agent.adapters import Adapter
 from device_agent.bundle import Bundle
-from device_agent.bundle_manifest import FloatArray, RuntimeName, StageName
+from device_agent.bundle.manifest import FloatArray, RuntimeName, StageName
 from device_agent.runtime.base import NpuFault, StageRuntime, Tensors
 from device_agent.runtime.ort import OrtRuntime
 from device_agent.runtime.rknn import RknnRuntime

@@ -4,7 +4,7 @@ from typing import Any
 
 from device_agent.adapters import Adapter
 from device_agent.bundle import Bundle
-from device_agent.bundle_manifest import FloatArray, RuntimeName, Stage, StageName
+from device_agent.bundle.manifest import FloatArray, RuntimeName, Stage, StageName
 from device_agent.runtime.base import Inputs, RuntimeFailure, Tensors, first_line
 
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from device_agent.adapters import Adapter
 from device_agent.bundle import Bundle
-from device_agent.bundle_manifest import FloatArray, RuntimeName, Stage, StageName
+from device_agent.bundle.manifest import FloatArray, RuntimeName, Stage, StageName
 from device_agent.runtime.base import Inputs, NpuFault, RuntimeFailure, Tensors, first_line
 
 CORE_MASKS = (0, 1, 2, 4, 3, 7)

@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from framectl.adapter_report import evaluation_data, evaluation_text, inspection_text, labels_of
+from framectl.adapters.report import evaluation_data, evaluation_text, inspection_text, labels_of
 from framectl.client import existing_file
 from framectl.errors import CommandFailed
 from framectl.output import printable, show
@@ -95,7 +95,7 @@ def _model_parts() -> Iterator[None]:
 
 def _inspect(arguments: Namespace) -> None:
     with _model_parts():
-        from framectl.adapter_inspect import inspect
+        from framectl.adapters.inspect import inspect
 
         found = inspect(arguments.adapter, arguments.bundle)
     show(arguments, asdict(found), lambda: inspection_text(found))
@@ -107,7 +107,7 @@ def _pack(arguments: Namespace) -> None:
     with _model_parts():
         from device_agent.adapters.peft import pack_peft, read_peft_folder
         from device_agent.bundle import Bundle
-        from framectl.adapter_inspect import inspect
+        from framectl.adapters.inspect import inspect
 
         weights, config = read_peft_folder(arguments.folder)
         with Bundle.open(arguments.bundle) as bundle:
@@ -146,7 +146,7 @@ def _write_new(path: Path, content: bytes) -> None:
 def _eval(arguments: Namespace) -> None:
     with _model_parts():
         from device_agent.bundle import Bundle
-        from framectl.adapter_eval import evaluate
+        from framectl.adapters.eval import evaluate
 
         with Bundle.open(arguments.bundle) as bundle:
             found = evaluate(bundle, arguments.adapters, arguments.clips, dict(arguments.limit))

@@ -8,10 +8,10 @@ import msgspec
 
 from device_agent.core import FrameCore
 from device_agent.installer.slots import Slot
-from device_agent.journal import MemoryDocuments, MemoryJournal
-from device_agent.outbox import MemoryOutbox
 from device_agent.ports import FrameIdentity, Ports, Store, TrialPolicy, TrialReport
-from device_agent.store import MemoryStore
+from device_agent.storage.journal import MemoryDocuments, MemoryJournal
+from device_agent.storage.outbox import MemoryOutbox
+from device_agent.storage.store import MemoryStore
 from device_agent.trust.image import ImageTrust
 from protocol import topics
 from protocol.exchange import Command, Done, Publish, Subscribe, Unsubscribe

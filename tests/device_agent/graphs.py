@@ -9,12 +9,13 @@ import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 
 from device_agent.bundle import MANIFEST, Bundle
-from device_agent.bundle_manifest import FloatArray, Stage, StageName, State, TensorSpec
+from device_agent.bundle.manifest import FloatArray, Stage, StageName, State, TensorSpec
 from device_agent.pipeline.stages import StageGraph
 from reference_model.packing import write_zip
 from tests.reference_model.artifacts import bundle, members
 
 Shapes = dict[str, tuple[int, ...]]
+Stages = dict[StageName, tuple[Stage, bytes]]
 Node = tuple[str, tuple[str, ...], str, dict[str, Any]]
 PARAMETERS = 6
 PHOTO = (1, 3, 4, 4)
@@ -139,32 +140,32 @@ def members_adapter() -> list[dict[str, Any]]:
     return tensors
 
 
-def bundle_of(stages: dict[StageName, tuple[Stage, bytes]], memory_mb: int = 64) -> Bundle:
-    """The reference bundle with these stages instead of its own. Raises BundleError."""
-    return Bundle.open(packed(stages, memory_mb))
+def bundle_of(stages: Stages, memory_mb: int = 64, portrait: bytes | None = None) -> Bundle:
+    """The reference bundle with these stages instead of its own, and maybe another portrait. Raises BundleError."""
+    return Bundle.open(packed(stages, memory_mb, portrait))
 
 
-def packed(stages: dict[StageName, tuple[Stage, bytes]], memory_mb: int = 64) -> bytes:
+def packed(stages: Stages, memory_mb: int = 64, portrait: bytes | None = None) -> bytes:
     """The bytes of such a bundle."""
     content = members()
     manifest = msgspec.json.decode(content[MANIFEST])
     for old in {name for entry in manifest["stages"] for name in entry["graphs"].values()}:
         del content[old], manifest["files"][old]
-    for name, (_, graph_bytes) in stages.items():
-        content[f"{name}.onnx"] = graph_bytes
-        manifest["files"][f"{name}.onnx"] = {
-            "length": len(graph_bytes),
-            "sha256": hashlib.sha256(graph_bytes).hexdigest(),
-        }
+    new = {f"{name}.onnx": graph_bytes for name, (_, graph_bytes) in stages.items()}
+    if portrait is not None:
+        new[manifest["golden"]["portrait"]] = portrait
+    for file, data in new.items():
+        content[file] = data
+        manifest["files"][file] = {"length": len(data), "sha256": hashlib.sha256(data).hexdigest()}
     manifest["stages"] = [msgspec.to_builtins(entry) for entry, _ in stages.values()]
     manifest["memory_mb"] = memory_mb
     content[MANIFEST] = msgspec.json.encode(manifest)
     return write_zip(content)
 
 
-def small_bundle(*without: StageName, memory_mb: int = 64) -> Bundle:
+def small_bundle(*without: StageName, memory_mb: int = 64, portrait: bytes | None = None) -> Bundle:
     """A bundle of the small stages, less some."""
-    return bundle_of({name: made for name, made in small_stages().items() if name not in without}, memory_mb)
+    return bundle_of({name: made for name, made in small_stages().items() if name not in without}, memory_mb, portrait)
 
 
 def repaired(stages: StageGraph) -> FloatArray:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from device_agent.installer.slots import Journal
-from device_agent.store import FileStore
+from device_agent.storage.store import FileStore
 from protocol.errors import Reason
 from tests.device_agent.frame import FRAME, Frame
 from tests.device_agent.repository import Published, Repository, desired

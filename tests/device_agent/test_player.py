@@ -10,18 +10,18 @@ from typing import Any
 
 import pytest
 
-from device_agent import local_page
 from device_agent import player as player_module
 from device_agent.installer.slots import Installed, Slot
-from device_agent.local_page import MAX_BODY, LocalPage
+from device_agent.page import server as local_page
+from device_agent.page.server import MAX_BODY, LocalPage
 from device_agent.pipeline import canvas
 from device_agent.player import FILMS, Player, PlayRefused
 from device_agent.renderer import Renderer, RendererOptions
 from device_agent.renderer.messages import SinkName
-from device_agent.store import FileStore
+from device_agent.storage.store import FileStore
 from protocol.messages import AnyEvent, Complaint, HealthEvent, PlaybackEvent, PowerSample
 from tests.device_agent.fake_renderer import fake_renderer
-from tests.device_agent.test_store import put
+from tests.device_agent.storage.test_store import put
 
 MODEL = Path(__file__).parents[2] / "reference_model"
 PHOTO = MODEL / "assets" / "portrait.png"

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from device_agent.settings import Settings, load
+from device_agent.settings.layers import Settings, load
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 UNIT = DEPLOY / "framefleet-agent.service"

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from device_agent.installer.slots import Journal
-from device_agent.journal import MemoryJournal
 from device_agent.ports import TrialPolicy, TrialReport
+from device_agent.storage.journal import MemoryJournal
 from protocol.errors import Reason
 from protocol.messages import Failure
 from tests.device_agent.frame import FRAME, MEASURED, Frame

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from device_agent.adapters.peft import pack_peft, write_peft
-from device_agent.bundle_manifest import FloatArray
+from device_agent.bundle.manifest import FloatArray
 from device_agent.pipeline.motion import motion_for
 from device_agent.pipeline.stages import StageGraph
 from reference_model.cohorts import COHORTS, MANDARIN_CARELESS

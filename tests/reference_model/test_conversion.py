@@ -3,7 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from device_agent.bundle_manifest import FloatArray
+from device_agent.bundle.manifest import FloatArray
 from device_agent.pipeline.motion import motion_for
 from device_agent.pipeline.stages import StageGraph
 from reference_model.conversion import RecordingRuntime, operators_in, reaching_its_range

@@ -1,7 +1,7 @@
 import numpy as np
 
 from device_agent.bundle import Bundle
-from device_agent.bundle_manifest import FloatArray
+from device_agent.bundle.manifest import FloatArray
 from reference_model.packing import GoldenSource, pack_bundle, wav_bytes
 from reference_model.shape import A_SHAPE, B_SHAPE, parameter_count
 

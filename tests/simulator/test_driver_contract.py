@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from device_agent.core import FrameCore
-from device_agent.journal import MemoryDocuments, MemoryJournal
-from device_agent.outbox import MemoryOutbox
 from device_agent.ports import FrameIdentity, Ports
+from device_agent.storage.journal import MemoryDocuments, MemoryJournal
+from device_agent.storage.outbox import MemoryOutbox
 from device_agent.telemetry import health
 from device_agent.transport import MqttDriver, TlsFiles
 from protocol import topics

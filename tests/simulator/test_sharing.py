@@ -7,8 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from device_agent.installer.slots import Installed, Slot
-from device_agent.journal import MemoryDocuments
 from device_agent.ports import FrameTrust, TrialReport
+from device_agent.storage.journal import MemoryDocuments
 from device_agent.trust.image import NoTrustAnchor
 from protocol import topics
 from protocol.chunks import sha256_hex, split

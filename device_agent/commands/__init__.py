@@ -1,0 +1,1 @@
+"""`device-agent`: one module per sub-command."""

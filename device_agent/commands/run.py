@@ -1,0 +1,43 @@
+"""`run`: the agent in the foreground until it is told to stop."""
+
+import argparse
+import faulthandler
+import logging
+import os
+import sys
+
+from device_agent.settings.layers import add_arguments, from_arguments
+
+
+def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the sub-command to `device-agent`."""
+    parser = subparsers.add_parser("run", help="run this frame's agent until it is stopped")
+    add_arguments(parser)
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Returns the exit status: 0 after a stop, or 1 with one sentence on stderr."""
+    # Imported here so that the other commands load nothing of this.
+    from device_agent.agent import Agent, alone
+    from device_agent.folder import ConfigError, agent_folder
+    from device_agent.notify import Notifier
+    from device_agent.trust.image import NoTrustAnchor
+
+    try:
+        settings = from_arguments(arguments).settings
+        logging.basicConfig(
+            level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
+        )
+        # The watchdog ends a hanging agent with SIGABRT: then the log shows where each thread was.
+        faulthandler.enable()
+        folder = agent_folder(settings.dir)
+        with alone(folder):
+            Agent(folder, settings, Notifier.from_environment(os.environ)).run()
+    except (ConfigError, NoTrustAnchor, ValueError) as error:
+        print(f"device-agent run: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(f"device-agent run: The agent cannot work in its folder: {error}.", file=sys.stderr)
+        return 1
+    return 0

@@ -1,0 +1,215 @@
+"""The household's page: what plays, and the button for lips that do not match. On 127.0.0.1 only.
+
+``GET /`` the page, ``GET /status`` JSON, ``POST /play`` JSON ``{"photo", "voice", "out"?}``, ``POST /complain`` JSON or
+the page's form. Photos, voices and films are paths on this machine and only in the folders the agent was given. Other
+web pages a browser has open cannot use it: requests must name this host, and come from this page.
+"""
+
+import json
+import logging
+import threading
+import time
+from collections.abc import Callable
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import parse_qs
+
+import msgspec
+
+from device_agent.page.html import household_page
+from device_agent.player import Playback, Player, PlayRefused
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+HOST = "127.0.0.1"
+MAX_BODY = 16 * 1024
+MAX_REQUESTS = 8
+"""Requests answered at once; more wait in the listening socket's queue."""
+SOCKET_TIMEOUT_S = 15.0
+TURN_S = 1.0
+"""The thread that takes requests looks up this often."""
+HANGS_S = 20.0
+"""It hangs when it has not looked up for this long."""
+
+
+class PlayRequest(msgspec.Struct, frozen=True):
+    """Body of ``POST /play``."""
+
+    photo: str
+    voice: str
+    out: str | None = None
+
+
+class ComplainRequest(msgspec.Struct, frozen=True):
+    """Body of ``POST /complain``."""
+
+    playback_id: str
+
+
+class NotAllowed(Exception):
+    """The request is refused; the message is one sentence."""
+
+    def __init__(self, status: HTTPStatus, detail: str) -> None:
+        super().__init__(detail)
+        self.status = status
+
+
+class LocalPage:
+    """Serves until ``close``; ``port`` 0 takes a free one. ``status`` is called from any thread."""
+
+    def __init__(
+        self, player: Player, status: Callable[[], dict[str, Any]], folders: list[Path], port: int = 0
+    ) -> None:
+        page = self
+        self._player = player
+        self._status = status
+        self._folders = [folder.resolve() for folder in folders]
+        slots = threading.BoundedSemaphore(MAX_REQUESTS)
+
+        class Handler(BaseHTTPRequestHandler):
+            timeout = SOCKET_TIMEOUT_S
+            server_version = "framefleet"
+            sys_version = ""
+
+            def do_GET(self) -> None:
+                page.answer(self, None)
+
+            def do_POST(self) -> None:
+                page.answer(self, self.read_body())
+
+            def read_body(self) -> bytes:
+                length = self.headers.get("Content-Length", "")
+                if not length.isdecimal() or int(length) > MAX_BODY:
+                    self.close_connection = True
+                    return b""
+                return self.rfile.read(int(length))
+
+            def log_message(self, format: str, *args: Any) -> None:
+                log.debug(format, *args)
+
+        class Server(ThreadingHTTPServer):
+            daemon_threads = True
+
+            def service_actions(self) -> None:
+                page._turned_at = time.monotonic()
+
+            def process_request_thread(self, request: Any, client_address: Any) -> None:
+                with slots:
+                    super().process_request_thread(request, client_address)
+
+        self._turned_at = time.monotonic()
+        self._server = Server((HOST, port), Handler)
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, args=(TURN_S,), name="local page", daemon=True
+        )
+        self._thread.start()
+
+    @property
+    def port(self) -> int:
+        """Where it answers."""
+        return int(self._server.server_address[1])
+
+    def alive(self) -> bool:
+        """Whether the thread that takes requests still goes round."""
+        return time.monotonic() - self._turned_at < HANGS_S
+
+    def close(self) -> None:
+        """Stop answering."""
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+    # --- requests -----------------------------------------------------------------------------------------------------
+
+    def answer(self, request: BaseHTTPRequestHandler, body: bytes | None) -> None:
+        """One request; ``body`` is None for GET."""
+        try:
+            self._require_own(request)
+            match (request.path, body):
+                case ("/", None):
+                    _send(
+                        request,
+                        HTTPStatus.OK,
+                        household_page(self._status(), self._player.recent).encode(),
+                        "text/html; charset=utf-8",
+                    )
+                case ("/status", None):
+                    _send_json(request, HTTPStatus.OK, self._status())
+                case ("/play", bytes()):
+                    played = self._play(_decode(body, PlayRequest))
+                    _send_json(request, HTTPStatus.OK, msgspec.to_builtins(played))
+                case ("/complain", bytes()):
+                    self._complain(request, body)
+                case _:
+                    raise NotAllowed(HTTPStatus.NOT_FOUND, "There is no such page.")
+        except NotAllowed as error:
+            _send_json(request, error.status, {"detail": str(error)})
+        except PlayRefused as error:
+            status = HTTPStatus.CONFLICT if error.busy else HTTPStatus.UNPROCESSABLE_ENTITY
+            _send_json(request, status, {"detail": str(error)})
+        except OSError as error:
+            log.info("A request broke off: %s", error)
+
+    def _require_own(self, request: BaseHTTPRequestHandler) -> None:
+        hosts = {f"{name}:{self.port}" for name in (HOST, "localhost")}
+        origin = request.headers.get("Origin")
+        if request.headers.get("Host") not in hosts or (origin and origin not in {f"http://{host}" for host in hosts}):
+            raise NotAllowed(HTTPStatus.FORBIDDEN, "Only this frame's own page may ask.")
+
+    def _play(self, asked: PlayRequest) -> Playback:
+        photo, voice = (self._allowed(path) for path in (asked.photo, asked.voice))
+        for path in (photo, voice):
+            if not path.is_file():
+                raise NotAllowed(HTTPStatus.UNPROCESSABLE_ENTITY, f"There is no file {path.name}.")
+        return self._player.play(photo, voice, None if asked.out is None else self._allowed(asked.out))
+
+    def _allowed(self, text: str) -> Path:
+        path = Path(text)
+        try:
+            resolved = path.resolve()
+        except (OSError, ValueError):
+            resolved = Path("/")
+        if not path.is_absolute() or not any(resolved.is_relative_to(folder) for folder in self._folders):
+            raise NotAllowed(
+                HTTPStatus.FORBIDDEN,
+                "Use a full path in a folder this frame was given for photos and voices.",
+            )
+        return resolved
+
+    def _complain(self, request: BaseHTTPRequestHandler, body: bytes) -> None:
+        if request.headers.get_content_type() == "application/x-www-form-urlencoded":
+            fields = parse_qs(body.decode("utf-8", "replace"), max_num_fields=4)
+            self._player.complain(fields.get("playback_id", [""])[0])
+            request.send_response(HTTPStatus.SEE_OTHER)
+            request.send_header("Location", "/")
+            request.send_header("Content-Length", "0")
+            request.end_headers()
+            return
+        playback = self._player.complain(_decode(body, ComplainRequest).playback_id)
+        _send_json(request, HTTPStatus.OK, msgspec.to_builtins(playback))
+
+
+def _decode(body: bytes, kind: type[T]) -> T:
+    try:
+        return msgspec.json.decode(body, type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise NotAllowed(HTTPStatus.BAD_REQUEST, f"Not a valid {kind.__name__}: {error}.") from error
+
+
+def _send_json(request: BaseHTTPRequestHandler, status: HTTPStatus, content: Any) -> None:
+    _send(request, status, json.dumps(content, ensure_ascii=False).encode(), "application/json")
+
+
+def _send(request: BaseHTTPRequestHandler, status: HTTPStatus, content: bytes, kind: str) -> None:
+    request.send_response(status)
+    request.send_header("Content-Type", kind)
+    request.send_header("Content-Length", str(len(content)))
+    request.send_header("Cache-Control", "no-store")
+    request.send_header("X-Content-Type-Options", "nosniff")
+    request.send_header("X-Frame-Options", "DENY")
+    request.end_headers()
+    request.wfile.write(content)

@@ -1,0 +1,1 @@
+"""Films: the engine that stays warm, its three buffers, and where frames go."""

@@ -1,0 +1,292 @@
+"""The outbox: events on disk until the backend has committed them.
+
+Append-only segment files, ``outbox/<first seq>.log``. Appending writes straight through to the operating system, so a
+killed process loses nothing. A power cut may take the tail that was not yet flushed, or tear its last line; such a
+tail was never sent, because ``peek`` flushes before it hands anything out. So every number that anybody has seen is on
+disk, and numbering under one outbox id never starts again.
+
+``outbox/state.json`` holds the outbox id, the committed watermark and the highest number given away before a drop.
+The watermark there may lag behind: then some events are sent twice, which (frame, outbox id, seq) makes harmless.
+
+When it is full, the oldest power samples go first, then whole segments, oldest first; what went is counted in a
+HealthEvent of kind ``outbox_gap``.
+"""
+
+import errno
+import logging
+import os
+import re
+from collections import Counter, deque
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import msgspec
+
+from device_agent.ports import wall_clock_ms
+from device_agent.storage.files import replace_file, sync_folder
+from device_agent.storage.memory import MemoryOutbox
+from device_agent.storage.segments import BATCH_BYTES, Line, Segment, is_power, pack, read_lines
+from device_agent.telemetry import health, random_id
+from protocol.messages import AnyEvent, HealthEvent, PowerSample, RandomId, Version
+
+__all__ = ["FileOutbox", "MemoryOutbox"]
+
+log = logging.getLogger(__name__)
+
+MAX_BYTES = 16 * 1024 * 1024
+MAX_EVENTS = 100_000
+SEGMENT_BYTES = 256 * 1024
+MAX_EVENT_BYTES = 8 * 1024
+GAP = "outbox_gap"
+"""Kind of the HealthEvent that counts what was lost."""
+SAVE_EVERY = 200
+"""Committed events after which the watermark is written."""
+
+_SEGMENT = re.compile(r"\d{16}\.log")
+_encoder = msgspec.json.Encoder(order="deterministic")
+_decoder: msgspec.json.Decoder[AnyEvent] = msgspec.json.Decoder(AnyEvent)
+
+
+class OutboxState(msgspec.Struct, frozen=True):
+    """``state.json``: everything up to ``committed`` is in the backend, numbers up to ``given`` were given away."""
+
+    outbox_id: RandomId
+    committed: Version = 0
+    given: Version = 0
+
+
+class FileOutbox:
+    """Events below ``folder``, bounded in bytes and number. To be used from one thread; holds one segment in memory."""
+
+    def __init__(
+        self,
+        folder: Path,
+        max_bytes: int = MAX_BYTES,
+        max_events: int = MAX_EVENTS,
+        segment_bytes: int = SEGMENT_BYTES,
+    ) -> None:
+        if max_bytes < 2 * segment_bytes or segment_bytes < 1024:
+            raise ValueError("an outbox needs room for two segments of at least 1 KiB")
+        self._folder = folder
+        self._max_bytes, self._max_events, self._segment_bytes = max_bytes, max_events, segment_bytes
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._state_path = folder / "state.json"
+        self._state = self._saved = self._load_state()
+        self._handle: int | None = None
+        self._dirty = False
+        self._head: deque[Line] | None = None
+        self._segments: deque[Segment] = deque()
+        damaged = self._load_segments()
+        last = max((segment.last for segment in self._segments), default=0)
+        self._next = max(last, self._state.committed, self._state.given) + 1
+        if damaged:
+            self._record_gap("Lines of the outbox were damaged on disk", {"damaged": damaged})
+        self._forget_committed()
+
+    @property
+    def outbox_id(self) -> str:
+        return self._state.outbox_id
+
+    @property
+    def committed(self) -> int:
+        """The watermark."""
+        return self._state.committed
+
+    @property
+    def waiting(self) -> int:
+        """Events that are not committed."""
+        if not self._segments:
+            return 0
+        return len(self._oldest()) + sum(segment.count for segment in list(self._segments)[1:])
+
+    def append(self, event: AnyEvent) -> int:
+        """See the port. Raises ValueError for an event that is too large, OSError when the disk fails."""
+        text = _encoder.encode(msgspec.structs.replace(event, seq=self._next))
+        if len(text) > MAX_EVENT_BYTES:
+            raise ValueError(f"an event of {len(text)} bytes exceeds {MAX_EVENT_BYTES}")
+        self._make_room(len(text))
+        seq = self._next
+        self._write(_encoder.encode(msgspec.structs.replace(event, seq=seq)), power=isinstance(event, PowerSample))
+        return seq
+
+    def flush(self) -> None:
+        if self._dirty and self._handle is not None:
+            os.fsync(self._handle)
+            self._dirty = False
+
+    def peek(self, limit: int) -> list[AnyEvent]:
+        self.flush()
+        events: list[AnyEvent] = []
+        size = unreadable = 0
+        for seq, text in self._oldest():
+            if len(events) >= limit or size + len(text) + 1 > BATCH_BYTES:
+                break
+            try:
+                events.append(_decoder.decode(text))
+            except msgspec.DecodeError as error:
+                # Another version of the agent wrote it: nobody could read it, so it must not stop the others.
+                log.error("Event %d of the outbox cannot be read any more: %s", seq, error)
+                unreadable = seq
+                continue
+            size += len(text) + 1
+        if unreadable and not events:
+            self.discard(unreadable)
+            return self.peek(limit)
+        return events
+
+    def discard(self, through: int) -> None:
+        through = min(through, self._next - 1)
+        if through <= self._state.committed:
+            return
+        self._state = msgspec.structs.replace(self._state, committed=through)
+        if through - self._saved.committed >= SAVE_EVERY:
+            self._save_state()
+        while self._head and self._head[0][0] <= through:
+            self._head.popleft()
+        self._forget_committed()
+
+    def close(self) -> None:
+        """Make everything durable, the watermark too, and let go of the file."""
+        self._close_active()
+        self._save_state()
+
+    # --- files --------------------------------------------------------------------------------------------------------
+
+    def _load_state(self) -> OutboxState:
+        try:
+            return msgspec.json.decode(self._state_path.read_bytes(), type=OutboxState)
+        except FileNotFoundError:
+            pass
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            log.error("The outbox's state cannot be read (%s): its events get a new outbox id.", error)
+        state = OutboxState(random_id())
+        replace_file(self._state_path, msgspec.json.encode(state))
+        return state
+
+    def _save_state(self) -> None:
+        if self._state != self._saved:
+            replace_file(self._state_path, msgspec.json.encode(self._state))
+            self._saved = self._state
+
+    def _load_segments(self) -> int:
+        damaged = 0
+        for path in sorted(path for path in self._folder.iterdir() if _SEGMENT.fullmatch(path.name)):
+            lines, bad = read_lines(path)
+            damaged += bad
+            good = b"".join(pack(*line) for line in lines)
+            if len(good) != path.stat().st_size:  # without the torn or damaged lines
+                replace_file(path, good)
+            segment = Segment(path)
+            for seq, text in lines:
+                segment.add(seq, len(pack(seq, text)), power=is_power(text))
+            self._segments.append(segment)
+        return damaged
+
+    def _oldest(self) -> deque[Line]:
+        """Uncommitted events of the oldest segment that has any; kept in memory until they are committed."""
+        while self._segments:
+            if self._head is None:
+                lines, _ = read_lines(self._segments[0].path)
+                self._head = deque(line for line in lines if line[0] > self._state.committed)
+            if self._head or len(self._segments) == 1:
+                return self._head
+            self._drop_oldest()
+        return deque()
+
+    def _forget_committed(self) -> None:
+        # The last segment stays although it is committed: the next events go there, and flash wears out.
+        while len(self._segments) > 1 and self._segments[0].last <= self._state.committed:
+            self._drop_oldest()
+
+    def _drop_oldest(self) -> Segment:
+        segment = self._segments.popleft()
+        if not self._segments:
+            self._close_active()
+        segment.path.unlink(missing_ok=True)
+        self._head = None
+        return segment
+
+    def _write(self, text: bytes, *, power: bool) -> None:
+        seq = self._next
+        line = pack(seq, text)
+        if not self._segments or self._segments[-1].size + len(line) > self._segment_bytes:
+            self._close_active()
+            self._segments.append(Segment(self._folder / f"{seq:016d}.log"))
+        segment = self._segments[-1]
+        if self._handle is None:
+            self._handle = os.open(segment.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+            sync_folder(self._folder)
+        written = os.write(self._handle, line)
+        if written != len(line):  # a full disk takes a part: take it back, so that the next line stands alone
+            os.ftruncate(self._handle, segment.size)
+            raise OSError(errno.ENOSPC, "the disk is full, so the event was not recorded")
+        self._dirty = True
+        self._next = seq + 1
+        segment.add(seq, len(line), power=power)
+        if self._head is not None and len(self._segments) == 1:
+            self._head.append((seq, text))
+
+    def _close_active(self) -> None:
+        self.flush()
+        if self._handle is not None:
+            os.close(self._handle)
+            self._handle = None
+
+    # --- full ---------------------------------------------------------------------------------------------------------
+
+    def _make_room(self, needed: int) -> None:
+        """When full, free at least a segment at once, so that files are not rewritten for every event."""
+        size = sum(segment.size for segment in self._segments)
+        count = sum(segment.count for segment in self._segments)
+        if size + needed + 64 <= self._max_bytes and count < self._max_events:
+            return
+        size_goal = self._max_bytes - max(needed, self._segment_bytes)
+        count_goal = self._max_events * 9 // 10
+        # Numbers that may have been sent must not be given again, even if a cut comes between dropping and the gap.
+        self._state = msgspec.structs.replace(self._state, given=self._next - 1)
+        self._save_state()
+        self._close_active()
+        lost: Counter[str] = Counter(power=0, other=0)
+        for segment in self._segments:
+            if size <= size_goal and count <= count_goal:
+                break
+            if segment.power:
+                freed, dropped = self._drop_power(segment)
+                size, count, lost["power"] = size - freed, count - dropped, lost["power"] + dropped
+        while self._segments and (size > size_goal or count > count_goal or not self._segments[0].count):
+            lost.update(_counted(read_lines(self._segments[0].path)[0], self._state.committed))
+            gone = self._drop_oldest()
+            size, count = size - gone.size, count - gone.count
+        self._record_gap("The outbox was full: the backend could not be reached for too long", lost)
+
+    def _drop_power(self, segment: Segment) -> tuple[int, int]:
+        """Rewrite the segment without power samples. Returns bytes and events that went."""
+        lines, _ = read_lines(segment.path)
+        kept = [line for line in lines if not is_power(line[1])]
+        data = b"".join(pack(*line) for line in kept)
+        replace_file(segment.path, data)
+        freed = segment.size - len(data), segment.count - len(kept)
+        segment.size, segment.count, segment.power = len(data), len(kept), 0
+        self._head = None
+        return freed
+
+    def _record_gap(self, why: str, lost: Mapping[str, int]) -> None:
+        counted = {name: float(count) for name, count in lost.items()}
+        detail = f"{why}; {sum(lost.values())} events are lost."
+        event = health(GAP, detail, at=wall_clock_ms(), release=None, figures=counted)
+        self._write(_encoder.encode(msgspec.structs.replace(event, seq=self._next)), power=False)
+
+
+def _counted(lines: Iterable[Line], committed: int) -> Counter[str]:
+    """How many uncommitted events these are; a gap among them stands for all it told of."""
+    lost: Counter[str] = Counter()
+    for seq, text in lines:
+        if seq <= committed:
+            continue
+        if GAP.encode() in text:
+            event = _decoder.decode(text)
+            if isinstance(event, HealthEvent) and event.kind == GAP:
+                lost.update({name: int(count) for name, count in event.figures.items()})
+                continue
+        lost["power" if is_power(text) else "other"] += 1
+    return lost

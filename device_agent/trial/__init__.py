@@ -1,0 +1,1 @@
+"""How a release proves itself: golden clips, then probation."""
