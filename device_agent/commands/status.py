@@ -28,11 +28,14 @@ def run(arguments: argparse.Namespace) -> int:
         folder = agent_folder(settings.dir)
         status = ask(folder)
         if status is None:
-            journal = FileJournal(folder.journal).load()
+            journal = FileJournal(folder.journal).read()
             status = describe(read_identity(folder), journal, trial_policy(settings))
             status |= {"running": False, "disk": disk(folder)}
     except ConfigError as error:
         print(f"device-agent status: {error}", file=sys.stderr)
+        return 1
+    except ValueError as error:
+        print(f"device-agent status: The frame's journal cannot be read ({error}): start the agent.", file=sys.stderr)
         return 1
     except OSError as error:
         print(f"device-agent status: The agent's folder cannot be read: {error}.", file=sys.stderr)

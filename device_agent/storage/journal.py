@@ -21,14 +21,19 @@ class FileJournal:
     def __init__(self, path: Path) -> None:
         self._path = path
 
-    def load(self) -> Journal | None:
+    def read(self) -> Journal | None:
+        """The journal, None when there is none; changes nothing. Raises ValueError when it cannot be understood."""
         try:
             if self._path.stat().st_size > MAX_JOURNAL_BYTES:
-                raise msgspec.DecodeError("too large")
+                raise ValueError("too large")
             return msgspec.json.decode(self._path.read_bytes(), type=Journal)
         except FileNotFoundError:
             return None
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+
+    def load(self) -> Journal | None:
+        try:
+            return self.read()
+        except ValueError as error:
             aside = self._path.with_suffix(".unreadable")
             log.error("The journal %s cannot be read (%s); kept as %s, starting blank.", self._path, error, aside.name)
             self._path.replace(aside)

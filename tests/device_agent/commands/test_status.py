@@ -141,6 +141,15 @@ def test_a_folder_that_is_not_one_is_told_in_one_sentence(tmp_path: Path, capsys
     assert "enrol the frame first" in said
 
 
+def test_a_journal_that_cannot_be_read_is_told_and_left_where_it_is(
+    folder: AgentFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder.journal.write_bytes(b"{")
+    assert main(["status", "--dir", str(folder.path)]) == 1
+    assert "journal cannot be read" in capsys.readouterr().err
+    assert folder.journal.read_bytes() == b"{"
+
+
 def test_the_disk_counts_what_releases_take(folder: AgentFolder) -> None:
     for part in ("store", "partial"):
         (folder.path / part).mkdir()
