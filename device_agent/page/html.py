@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from device_agent.page.media import Media
 from device_agent.player import Playback
 
 STATES = {
@@ -20,8 +21,10 @@ STATES = {
 }
 
 
-def household_page(status: Mapping[str, Any], films: Sequence[Playback]) -> str:
-    """The page. ``status`` as ``Agent.status`` gives it, ``films`` newest first."""
+def household_page(
+    status: Mapping[str, Any], films: Sequence[Playback], media: Media, notice: str | None = None
+) -> str:
+    """The page. ``status`` as ``Agent.status`` gives it, ``films`` newest first; ``notice``: why a film was refused."""
     probation = status.get("probation")
     english, chinese = STATES.get("probation" if probation else str(status.get("state")), ("starting", "正在启动"))
     rows = [
@@ -37,6 +40,8 @@ def household_page(status: Mapping[str, Any], films: Sequence[Playback]) -> str:
     return _PAGE.format(
         frame=html.escape(str(status.get("frame_id", ""))),
         rows="\n".join(f"<dt>{name}</dt><dd>{html.escape(text)}</dd>" for name, text in rows),
+        notice=f'<p role="alert"><strong>{html.escape(notice)}</strong></p>' if notice else "",
+        play=_play(media) if media.photos and media.voices else "",
         film=_film(films[0]) if films else "<p>No film yet · 还没有播放过</p>",
     )
 
@@ -45,6 +50,18 @@ def _probation(probation: Mapping[str, Any]) -> str:
     films = f"{probation['playbacks']}/{probation['playbacks_needed']}"
     hours = f"{probation['healthy_hours']:.1f}/{probation['healthy_hours_needed']:g}"
     return f"{films} films or {hours} hours · 播放 {films} 次，或正常运行 {hours} 小时"
+
+
+def _play(media: Media) -> str:
+    choices = "".join(
+        f'<p><label>{label}<br><select name="{field}">{_options(paths)}</select></label></p>'
+        for label, field, paths in (("Photo · 照片", "photo", media.photos), ("Voice · 语音", "voice", media.voices))
+    )
+    return f'<form method="post" action="/play">{choices}<button>Play · 播放</button></form>'
+
+
+def _options(paths: Sequence[Path]) -> str:
+    return "".join(f'<option value="{html.escape(str(path))}">{html.escape(path.name)}</option>' for path in paths)
 
 
 def _film(playback: Playback) -> str:
@@ -62,9 +79,9 @@ def _film(playback: Playback) -> str:
 
 _PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>{frame}</title>
-<meta name="viewport" content="width=device-width"><meta http-equiv="refresh" content="10">
+<meta name="viewport" content="width=device-width"><meta http-equiv="refresh" content="30;url=/">
 <style>:root{{color-scheme:light dark}}body{{font:1.25rem/1.6 system-ui,sans-serif;max-width:34rem;margin:3rem auto;
 padding:0 1rem}}dt{{opacity:.7}}dd{{margin:0 0 1rem;overflow-wrap:anywhere}}
-button{{font:inherit;padding:.75rem 1.25rem;min-height:44px}}</style>
-</head><body><h1>{frame}</h1><dl>{rows}</dl>{film}</body></html>
+button,select{{font:inherit;padding:.5rem 1.25rem;min-height:44px;max-width:100%}}</style>
+</head><body><h1>{frame}</h1>{notice}<dl>{rows}</dl>{play}{film}</body></html>
 """

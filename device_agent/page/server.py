@@ -1,8 +1,9 @@
-"""The household's page: what plays, and the button for lips that do not match. On 127.0.0.1 only.
+"""The household's page: what plays, what could, and the button for lips that do not match. On 127.0.0.1 only.
 
-``GET /`` the page, ``GET /status`` JSON, ``POST /play`` JSON ``{"photo", "voice", "out"?}``, ``POST /complain`` JSON or
-the page's form. Photos, voices and films are paths on this machine and only in the folders the agent was given. Other
-web pages a browser has open cannot use it: requests must name this host, and come from this page.
+``GET /`` the page, ``GET /status`` JSON, ``POST /play`` ``{"photo", "voice", "out"?}`` and ``POST /complain``
+``{"playback_id"}`` as JSON, or as the page's forms. Photos, voices and films are paths on this machine and only in the
+folders the agent was given. Other web pages a browser has open cannot use it: requests must name this host, and come
+from this page.
 """
 
 import json
@@ -19,6 +20,7 @@ from urllib.parse import parse_qs
 import msgspec
 
 from device_agent.page.html import household_page
+from device_agent.page.media import media_in
 from device_agent.player import Playback, Player, PlayRefused
 
 log = logging.getLogger(__name__)
@@ -131,26 +133,19 @@ class LocalPage:
             self._require_own(request)
             match (request.path, body):
                 case ("/", None):
-                    _send(
-                        request,
-                        HTTPStatus.OK,
-                        household_page(self._status(), self._player.recent).encode(),
-                        "text/html; charset=utf-8",
-                    )
+                    self._send_page(request, HTTPStatus.OK)
                 case ("/status", None):
                     _send_json(request, HTTPStatus.OK, self._status())
                 case ("/play", bytes()):
-                    played = self._play(_decode(body, PlayRequest))
-                    _send_json(request, HTTPStatus.OK, msgspec.to_builtins(played))
+                    self._act(request, body, PlayRequest, self._play)
                 case ("/complain", bytes()):
-                    self._complain(request, body)
+                    self._act(request, body, ComplainRequest, lambda asked: self._player.complain(asked.playback_id))
                 case _:
                     raise NotAllowed(HTTPStatus.NOT_FOUND, "There is no such page.")
         except NotAllowed as error:
-            _send_json(request, error.status, {"detail": str(error)})
+            self._refuse(request, error.status, str(error))
         except PlayRefused as error:
-            status = HTTPStatus.CONFLICT if error.busy else HTTPStatus.UNPROCESSABLE_ENTITY
-            _send_json(request, status, {"detail": str(error)})
+            self._refuse(request, HTTPStatus.CONFLICT if error.busy else HTTPStatus.UNPROCESSABLE_ENTITY, str(error))
         except OSError as error:
             log.info("A request broke off: %s", error)
 
@@ -180,17 +175,31 @@ class LocalPage:
             )
         return resolved
 
-    def _complain(self, request: BaseHTTPRequestHandler, body: bytes) -> None:
-        if request.headers.get_content_type() == "application/x-www-form-urlencoded":
-            fields = parse_qs(body.decode("utf-8", "replace"), max_num_fields=4)
-            self._player.complain(fields.get("playback_id", [""])[0])
-            request.send_response(HTTPStatus.SEE_OTHER)
-            request.send_header("Location", "/")
-            request.send_header("Content-Length", "0")
-            request.end_headers()
+    def _act(self, request: BaseHTTPRequestHandler, body: bytes, kind: type[T], do: Callable[[T], Playback]) -> None:
+        """Programs get the film as JSON; people who sent the page's form get the page again."""
+        if not _is_form(request):
+            _send_json(request, HTTPStatus.OK, msgspec.to_builtins(do(_decode(body, kind))))
             return
-        playback = self._player.complain(_decode(body, ComplainRequest).playback_id)
-        _send_json(request, HTTPStatus.OK, msgspec.to_builtins(playback))
+        fields = parse_qs(body.decode("utf-8", "replace"), max_num_fields=4)
+        do(_decode(msgspec.json.encode({name: values[0] for name, values in fields.items()}), kind))
+        request.send_response(HTTPStatus.SEE_OTHER)
+        request.send_header("Location", "/")
+        request.send_header("Content-Length", "0")
+        request.end_headers()
+
+    def _refuse(self, request: BaseHTTPRequestHandler, status: HTTPStatus, sentence: str) -> None:
+        if request.command == "POST" and _is_form(request) and status is not HTTPStatus.FORBIDDEN:
+            self._send_page(request, status, sentence)
+        else:
+            _send_json(request, status, {"detail": sentence})
+
+    def _send_page(self, request: BaseHTTPRequestHandler, status: HTTPStatus, notice: str | None = None) -> None:
+        page = household_page(self._status(), self._player.recent, media_in(self._folders), notice)
+        _send(request, status, page.encode("utf-8", "replace"), "text/html; charset=utf-8")
+
+
+def _is_form(request: BaseHTTPRequestHandler) -> bool:
+    return request.headers.get_content_type() == "application/x-www-form-urlencoded"
 
 
 def _decode(body: bytes, kind: type[T]) -> T:

@@ -305,3 +305,22 @@ def test_the_button_works_without_a_script(page: LocalPage, house: House) -> Non
     (event,) = house.events
     assert isinstance(event, Complaint)
     assert "已记录" in ask(page, "GET", "/")[2].decode()
+
+
+def test_the_household_chooses_among_photos_and_voices_and_is_told_why_nothing_plays(
+    page: LocalPage, tmp_path: Path
+) -> None:
+    media = tmp_path / "media"
+    assert "Play · 播放" not in ask(page, "GET", "/")[2].decode()
+    for name in ("Oma.JPG", "<b>.png", "gruss.wav", "notes.txt"):
+        (media / name).write_bytes(b"x")
+    text = ask(page, "GET", "/")[2].decode()
+    assert "Play · 播放" in text
+    assert text.index("&lt;b&gt;.png</option>") < text.index("Oma.JPG</option>") < text.index("gruss.wav</option>")
+    assert "notes.txt" not in text
+    form = urllib.parse.urlencode({"photo": media / "Oma.JPG", "voice": media / "gruss.wav"}).encode()
+    status, headers, body = ask(page, "POST", "/play", form, Content_Type="application/x-www-form-urlencoded")
+    assert (status, headers["Content-Type"]) == (422, "text/html; charset=utf-8")
+    assert '<p role="alert"><strong>' in body.decode()
+    away = urllib.parse.urlencode({"photo": "/etc/passwd", "voice": "/etc/passwd"}).encode()
+    assert ask(page, "POST", "/play", away, Content_Type="application/x-www-form-urlencoded")[0] == 403

@@ -9,6 +9,7 @@ import pytest
 
 from device_agent.page import server as local_page
 from device_agent.page.html import STATES, household_page
+from device_agent.page.media import Media
 from device_agent.page.server import LocalPage
 from device_agent.player import Player
 from device_agent.renderer import Renderer
@@ -20,7 +21,7 @@ PROBATION = {"playbacks": 1, "playbacks_needed": 3, "healthy_hours": 2.5, "healt
 
 
 def said(**status: Any) -> str:
-    return household_page({"frame_id": "frame-1", "release_name": "portrait 1.1", **status}, [])
+    return household_page({"frame_id": "frame-1", "release_name": "portrait 1.1", **status}, [], Media((), ()))
 
 
 def test_probation_is_told_in_both_languages() -> None:
