@@ -11,6 +11,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -124,7 +125,11 @@ class World:
 
     def downloaded(self) -> int:
         """Bytes of the largest download that is under way."""
-        return max((path.stat().st_size for path in (self.agent / "partial").glob("*")), default=0)
+        sizes = [0]
+        for path in (self.agent / "partial").glob("*"):
+            with suppress(FileNotFoundError):  # complete by now
+                sizes.append(path.stat().st_size)
+        return max(sizes)
 
     def kill9(self, service: str) -> None:
         pid = self.supervisor.status()[service].pid
