@@ -14,6 +14,7 @@ ORDER: dict[str, tuple[Words, str, int]] = {
     "step_p99_ms": (gettext_lazy("Step, 99th percentile"), "ms", 1),
     "memory_mb": (gettext_lazy("Memory"), "MB", 0),
     "fps": (gettext_lazy("Frames per second"), "", 0),
+    "first_frame_ms": (gettext_lazy("First frame after"), "ms", 0),
     "power_w": (gettext_lazy("Power"), "W", 2),
     "energy_j": (gettext_lazy("Energy per playback"), "J", 1),
     "playbacks": (gettext_lazy("Playbacks on probation"), "", 0),

@@ -14,7 +14,7 @@ STATES = {
     "verifying": ("an update is being checked", "正在校验更新"),
     "staged": ("an update is ready", "更新已就绪"),
     "trial": ("an update is being tried", "正在试运行更新"),
-    "probation": ("an update plays on probation", "更新试用中"),
+    "probation": ("an update plays on probation", "更新处于试用期"),
     "committed": ("up to date", "已是最新"),
     "reverted": ("the last update went back", "上次更新已回退"),
     "failed": ("the last update did not come", "上次更新未成功"),
@@ -32,7 +32,7 @@ def household_page(
         ("State · 状态", f"{english} · {chinese}"),
     ]
     if probation:
-        rows.append(("Probation · 试用", _probation(probation)))
+        rows.append(("Probation · 试用期", _probation(probation)))
     if failure := status.get("failure"):
         rows.append(("Why · 原因", str(failure["detail"])))
     if (runtime := status.get("runtime")) and runtime["why"]:

@@ -26,7 +26,7 @@ def said(**status: Any) -> str:
 
 def test_probation_is_told_in_both_languages() -> None:
     text = said(state="trial", probation=PROBATION)
-    assert "an update plays on probation · 更新试用中" in text
+    assert "an update plays on probation · 更新处于试用期" in text
     assert "1/3 films or 2.5/24 hours · 播放 1/3 次，或正常运行 2.5/24 小时" in text
     assert "on probation" not in said(state="trial", probation=None)
 
