@@ -13,6 +13,9 @@ from protocol.messages import Failure
 
 log = logging.getLogger(__name__)
 
+_NEEDS_WHAT_WAS_FETCHED = ("verifying", "staged")
+"""States whose files no saved slot names yet: thrown away for room, they would make the release look damaged."""
+
 
 class Installer:
     """The journal and the effects of its steps.
@@ -67,7 +70,7 @@ class Installer:
         try:
             self._port.save(journal)
         except OSError as error:
-            if not is_full(error):
+            if not is_full(error) or journal.state in _NEEDS_WHAT_WAS_FETCHED:
                 raise
             # What is being fetched may be what fills the disk, and it can be fetched again.
             self._collect()

@@ -122,6 +122,35 @@ def test_a_journal_that_cannot_be_saved_from_some_step_on(
     assert (frame.core.journal.state, plays(frame, second)) == ("committed", True)
 
 
+@pytest.mark.parametrize("state", ["verifying", "staged"])
+def test_a_disk_that_is_full_once_everything_is_fetched_does_not_make_the_release_a_damaged_one(
+    frame: Frame,
+    repository: Repository,
+    first: Published,
+    second: Published,
+    state: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    save = frame.journal_port.save
+    crowded = True
+
+    def once_full(journal: Journal) -> None:
+        nonlocal crowded
+        if crowded and journal.state == state:
+            crowded = False
+            no_room()
+        save(journal)
+
+    monkeypatch.setattr(frame.journal_port, "save", once_full)
+    frame.give(repository.envelope(desired(FRAME, 2, second)))
+    assert plays(frame, first)
+    told = frame.reports[-1]
+    assert told.failure is not None
+    assert (told.state, told.failure.reason) == ("failed", Reason.DISK_FULL)
+    frame.wait(HOUR_S)
+    assert plays(frame, second)
+
+
 def test_what_the_disk_is_full_of_is_thrown_away_when_it_is_nobodys(
     frame: Frame, repository: Repository, second: Published, monkeypatch: pytest.MonkeyPatch
 ) -> None:
