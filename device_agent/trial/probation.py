@@ -80,10 +80,12 @@ class Watch:
         self.tick(now)
 
     def stop(self, now: float) -> None:
-        """The agent is about to end in order; the next start will not count as a crash."""
+        """The agent is about to end in order; the next start will not count as a crash, unless the release has failed
+        and not even now the journal can be told."""
+        self._blocked_until = None
         self.tick(now)
         probation = self._installer.journal.probation
-        if probation is not None:
+        if probation is not None and self._failure is None:
             self._apply(Stopped(*self._total(probation)), now)
 
     def _judge(self, now: float) -> None:

@@ -322,3 +322,14 @@ def test_a_release_that_crashed_stops_playing_though_the_journal_cannot_be_saved
         assert plays(frame) == first.release.sha256
     frame.wait(SAVE_AGAIN_S)
     assert (last(frame).state, plays(frame)) == ("reverted", first.release.sha256)
+
+
+def test_a_crash_that_could_not_be_saved_is_not_forgotten_by_an_orderly_stop(
+    frame: Frame, first: Published, second: Published, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as disk:
+        disk.setattr(frame.journal_port, "save", full)
+        play(frame, second, crash=CRASH)
+    frame.core.stop(frame.now)  # there is room again, before the journal was to be tried anew
+    frame.boot()
+    assert (state(frame), plays(frame)) == ("reverted", first.release.sha256)
