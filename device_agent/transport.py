@@ -95,6 +95,8 @@ class MqttDriver:
             self._stopping.set()
             self._client.disconnect()
             self._client.loop_stop()
+            while not self._happenings.empty():
+                self._safely(self._hear_out)
 
     def stop(self) -> None:
         """End ``run``; from any thread, and from a signal handler."""
@@ -131,6 +133,10 @@ class MqttDriver:
         self._carry_out(happening(time.monotonic()))
         if deadline is not None and time.monotonic() >= deadline:
             self._carry_out(self._core.tick(time.monotonic()))
+
+    def _hear_out(self) -> None:
+        """Let the core note what had happened by the stop (a film's events, a crash), though nothing is sent now."""
+        self._happenings.get_nowait()(time.monotonic())
 
     def _carry_out(self, commands: list[Command]) -> None:
         for command in commands:
