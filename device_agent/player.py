@@ -8,6 +8,7 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -251,12 +252,16 @@ class Player:
 
     def _sweep(self, out: Path) -> None:
         """What a killed renderer left of a film."""
-        out.with_name(out.name + ".partial").unlink(missing_ok=True)
+        with suppress(OSError):  # how it died must still be told
+            out.with_name(out.name + ".partial").unlink(missing_ok=True)
 
     def _forget_films(self) -> None:
-        films = sorted(self._films.glob("*.mp4"), key=lambda path: path.stat().st_mtime)
-        for film in films[:-FILMS]:
-            film.unlink(missing_ok=True)
+        try:
+            films = sorted(self._films.glob("*.mp4"), key=lambda path: path.stat().st_mtime)
+            for film in films[:-FILMS]:
+                film.unlink(missing_ok=True)
+        except OSError as error:
+            log.warning("Old films cannot be deleted: %s", error)
 
     def _load_recent(self) -> list[Playback]:
         try:
@@ -265,4 +270,7 @@ class Player:
             return []  # only a convenience: a film can be played again
 
     def _save_recent(self) -> None:
-        replace_file(self._recent_path, msgspec.json.encode(list(self._recent)))
+        try:
+            replace_file(self._recent_path, msgspec.json.encode(list(self._recent)))
+        except OSError as error:  # the film was shown and its events have a place of their own
+            log.warning("The list of films cannot be saved: %s", error)

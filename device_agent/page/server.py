@@ -30,7 +30,7 @@ T = TypeVar("T")
 HOST = "127.0.0.1"
 MAX_BODY = 16 * 1024
 MAX_REQUESTS = 8
-"""Requests answered at once; more wait in the listening socket's queue."""
+"""Requests answered at once; more wait, each on a thread of its own."""
 SOCKET_TIMEOUT_S = 15.0
 TURN_S = 1.0
 """The thread that takes requests looks up this often."""
@@ -180,7 +180,10 @@ class LocalPage:
         if not _is_form(request):
             _send_json(request, HTTPStatus.OK, msgspec.to_builtins(do(_decode(body, kind))))
             return
-        fields = parse_qs(body.decode("utf-8", "replace"), max_num_fields=4)
+        try:
+            fields = parse_qs(body.decode("utf-8", "replace"), max_num_fields=4)
+        except ValueError as error:
+            raise NotAllowed(HTTPStatus.BAD_REQUEST, "This form has more fields than the page's.") from error
         do(_decode(msgspec.json.encode({name: values[0] for name, values in fields.items()}), kind))
         request.send_response(HTTPStatus.SEE_OTHER)
         request.send_header("Location", "/")

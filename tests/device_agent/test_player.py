@@ -1,7 +1,9 @@
 """The household's side: films are played with the active slot, one at a time, and the page answers nobody else."""
 
+import errno
 import http.client
 import json
+import os
 import threading
 import urllib.parse
 from collections.abc import Callable, Iterator
@@ -219,6 +221,20 @@ def test_old_films_go(house: House) -> None:
     assert len(list((house.folder / "films").glob("*.mp4"))) == FILMS
 
 
+def test_a_full_disk_loses_neither_a_film_s_events_nor_a_complaint(
+    odd_house: Callable[[str], House], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(player_module, "replace_file", full)
+    house = odd_house("for film in films(): say(PLAYED)")
+    playback = house.player.play(PHOTO, VOICE)
+    assert house.played == [(playback.release, None)]
+    house.player.complain(playback.playback_id)
+    assert [type(event) for event in house.events] == [PlaybackEvent, PowerSample, Complaint]
+
+
 # --- the page ---------------------------------------------------------------------------------------------------------
 
 
@@ -278,6 +294,13 @@ def test_bad_requests_get_one_sentence(page: LocalPage, path: str, body: bytes, 
     code, _, answer = ask(page, "POST", path, body)
     assert code == status
     assert json.loads(answer)["detail"].endswith(".")
+
+
+def test_a_form_with_too_many_fields_gets_one_sentence(page: LocalPage) -> None:
+    form = b"&".join(b"photo=x" for _ in range(9))
+    status, _, body = ask(page, "POST", "/play", form, Content_Type="application/x-www-form-urlencoded")
+    assert status == 400
+    assert "more fields than the page" in body.decode()
 
 
 def test_no_path_leads_out_of_the_folders(page: LocalPage, tmp_path: Path) -> None:
