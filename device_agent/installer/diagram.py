@@ -17,7 +17,7 @@ WORDS: dict[type[events.Event], str] = {
     events.TrialBegan: "trial begins",
     events.Passed: "golden clips say yes",
     events.Continued: "the same release is desired",
-    events.Progressed: "played, or an hour went by",
+    events.Progressed: "played, or ten minutes went by",
     events.Stopped: "orderly stop",
     events.Proved: "3 playbacks or 24 healthy hours",
     events.NotPassed: "trial says no",
