@@ -71,7 +71,8 @@ def _install(
     if installer.journal.trial_attempts >= MAX_TRIAL_ATTEMPTS:
         raise Refused(
             Reason.TRIAL_FAILED,
-            f"The trial was cut off {installer.journal.trial_attempts} times: the release may bring the frame down.",
+            f"The trial did not come to its end {installer.journal.trial_attempts} times: the release may bring the "
+            "frame down, or the frame cannot run it, which its events before this one say.",
         )
     signed = yield from _agree(release, targets, ports, retry)
     keep = installer.journal.files() | {target.sha256 for target in signed}

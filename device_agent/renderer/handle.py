@@ -78,7 +78,7 @@ class Renderer:
 
     @property
     def warm(self) -> int | None:
-        """Process id of the renderer that waits for the next film, or plays one; None while there is none."""
+        """Process id of the renderer that is kept after its first film, playing again or not; None without one."""
         with self._lock:
             return self._warm.pid if self._warm is not None and self._warm.alive else None
 
