@@ -31,6 +31,8 @@ HOST = "127.0.0.1"
 MAX_BODY = 16 * 1024
 MAX_REQUESTS = 8
 """Requests answered at once; more wait, each on a thread of its own."""
+MAX_CONNECTIONS = 32
+"""Connections beyond these are closed: a frame has few threads to give."""
 SOCKET_TIMEOUT_S = 15.0
 TURN_S = 1.0
 """The thread that takes requests looks up this often."""
@@ -70,6 +72,7 @@ class LocalPage:
         self._player = player
         self._status = status
         self._folders = [folder.resolve() for folder in folders]
+        places = threading.BoundedSemaphore(MAX_CONNECTIONS)
         slots = threading.BoundedSemaphore(MAX_REQUESTS)
 
         class Handler(BaseHTTPRequestHandler):
@@ -99,9 +102,22 @@ class LocalPage:
             def service_actions(self) -> None:
                 page._turned_at = time.monotonic()
 
+            def process_request(self, request: Any, client_address: Any) -> None:
+                if not places.acquire(blocking=False):
+                    self.shutdown_request(request)
+                    return
+                try:
+                    super().process_request(request, client_address)
+                except BaseException:  # no thread could be started
+                    places.release()
+                    raise
+
             def process_request_thread(self, request: Any, client_address: Any) -> None:
-                with slots:
-                    super().process_request_thread(request, client_address)
+                try:
+                    with slots:
+                        super().process_request_thread(request, client_address)
+                finally:
+                    places.release()
 
         self._turned_at = time.monotonic()
         self._server = Server((HOST, port), Handler)

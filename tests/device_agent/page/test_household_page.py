@@ -2,6 +2,7 @@
 
 import socket
 import threading
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, get_args
 
@@ -62,5 +63,32 @@ def test_a_page_whose_thread_hangs_is_not_alive(tmp_path: Path, monkeypatch: pyt
         until(page.alive)
     finally:
         go_on.set()
+        page.close()
+        player.close()
+
+
+def test_too_many_connections_are_closed_and_the_page_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(local_page, "TURN_S", 0.02)
+    monkeypatch.setattr(local_page, "MAX_CONNECTIONS", 3)
+    player = Player(tmp_path, FileStore(tmp_path), lambda: None, lambda event: None, threading.Lock(), Renderer())
+    page = LocalPage(player, dict, [tmp_path])
+
+    def connect() -> socket.socket:
+        return socket.create_connection(("127.0.0.1", page.port), timeout=10)
+
+    def answers() -> bool:
+        with connect() as asking, suppress(OSError):
+            asking.sendall(f"GET /status HTTP/1.0\r\nHost: 127.0.0.1:{page.port}\r\n\r\n".encode())
+            return asking.recv(100).startswith(b"HTTP/1.0 200")
+        return False
+
+    try:
+        idle = [connect() for _ in range(3)]
+        with connect() as one_too_many:
+            assert one_too_many.recv(1) == b""
+        for connection in idle:
+            connection.close()
+        until(answers)
+    finally:
         page.close()
         player.close()
