@@ -113,7 +113,8 @@ class Engine:
     ) -> PlaybackResult:
         """Show `photo` speaking `voice`, as fast as `sink` takes frames.
 
-        Raises one of `REFUSALS`; the sink has discarded the film then. `photo` and `voice` are files or what they hold;
+        Raises one of `REFUSALS`; the sink has discarded the film then, and after a failure of the bundle or its graphs
+        the next `use` loads everything again. `photo` and `voice` are files or what they hold;
         an iterator is a live voice, mono float32 samples at 16 kHz in -1..1 as they are recorded. `beat` gets the count
         of frames so far, at least once a second while work goes on.
         """
@@ -123,22 +124,11 @@ class Engine:
         graph = self._graph
         self._frames = 0
         beat(0)
-        if isinstance(voice, Path):
-            voice = read_voice(voice)
-            beat(0)
-        portrait = self._portraits.get(photo, lambda: beat(0))
-        portrait.start()
-        show_to(graph, portrait)
-        beat(0)
-        if isinstance(voice, Voice):
-            return self._show(portrait, whole(graph, voice), voice.rate, sink, beat, started)
-        ring = AudioRing(live=True)
-        pour(voice, ring)
         try:
-            moments = live(graph, ring, lambda: beat(self._frames))
-            return self._show(portrait, moments, SAMPLE_RATE, sink, beat, started)
-        finally:
-            ring.close()
+            return self._film(graph, self._portraits, photo, voice, sink, beat, started)
+        except (BundleError, RuntimeFailure):
+            self._bundle_stamp = None  # a stage may have been given back and not been replaced
+            raise
 
     @property
     def running(self) -> dict[StageName, RuntimeName]:
@@ -154,6 +144,33 @@ class Engine:
             graph.close()
         if bundle is not None:
             bundle.close()
+
+    def _film(
+        self,
+        graph: StageGraph,
+        portraits: Portraits,
+        photo: Photo,
+        voice: Path | Voice | Iterator[Samples],
+        sink: FrameSink,
+        beat: Callable[[int], None],
+        started: float,
+    ) -> PlaybackResult:
+        if isinstance(voice, Path):
+            voice = read_voice(voice)
+            beat(0)
+        portrait = portraits.get(photo, lambda: beat(0))
+        portrait.start()
+        show_to(graph, portrait)
+        beat(0)
+        if isinstance(voice, Voice):
+            return self._show(portrait, whole(graph, voice), voice.rate, sink, beat, started)
+        ring = AudioRing(live=True)
+        pour(voice, ring)
+        try:
+            moments = live(graph, ring, lambda: beat(self._frames))
+            return self._show(portrait, moments, SAMPLE_RATE, sink, beat, started)
+        finally:
+            ring.close()
 
     def _show(
         self,

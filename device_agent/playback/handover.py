@@ -34,9 +34,10 @@ class Handover:
         """`rate`: the sound's, in Hz."""
         self._sink = sink
         self._rate = rate
-        # Room for every frame and one word more, so that no `put` ever waits. None means that nothing follows.
+        # Room for every frame and for what follows them, so that no `put` ever waits. None means that nothing follows;
+        # a film whose `finish` failed is abandoned, and then says so twice.
         self._free: queue.Queue[Canvas | None] = queue.Queue(BUFFERS + 1)
-        self._ready: queue.Queue[tuple[Canvas, Samples] | None] = queue.Queue(BUFFERS + 1)
+        self._ready: queue.Queue[tuple[Canvas, Samples] | None] = queue.Queue(BUFFERS + 2)
         for canvas in canvases.all:
             self._free.put(canvas)
         self._failure: BaseException | None = None

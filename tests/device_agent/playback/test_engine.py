@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from device_agent.adapters import AdapterError
-from device_agent.bundle import BundleError
+from device_agent.bundle import Bundle, BundleError
+from device_agent.bundle.manifest import StageName
 from device_agent.pipeline.canvas import FRAME_BYTES, Frame
 from device_agent.pipeline.photo import PhotoError
 from device_agent.pipeline.voice import Voice, VoiceError, read_voice
@@ -19,8 +20,13 @@ from device_agent.playback.engine import Engine, PlaybackResult
 from device_agent.playback.portraits import KEPT
 from device_agent.playback.sinks import NullSink
 from device_agent.playback.video import Samples, VideoError
-from device_agent.runtime.base import RuntimeFailure
+from device_agent.runtime.base import RuntimeFailure, StageRuntime
+from device_agent.runtime.fallback import FallbackRuntime
+from device_agent.runtime.ort import OrtRuntime
+from device_agent.runtime.rknn import RknnRuntime
+from tests.device_agent.fake_rknnlite import FakeRknnLite
 from tests.device_agent.portrait import ADAPTER, BUNDLE, PORTRAIT, VOICE, encoded, photo
+from tests.reference_model.artifacts import with_manifest
 
 
 class Fingerprints(NullSink):
@@ -158,6 +164,34 @@ def test_a_bundle_that_cannot_be_used_leaves_an_engine_that_says_so(engine: Engi
         engine.play(PORTRAIT, voice(), NullSink())
     engine.use(BUNDLE, None)
     assert film(engine)
+
+
+def test_a_release_whose_graph_failed_is_loaded_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The NPU gives up in mid-film and the CPU cannot take over: the next film must not find the remains."""
+    shortages = ["There is no memory for it now."]
+
+    class Short(OrtRuntime):
+        def load(self, bundle: Bundle) -> None:
+            if shortages:
+                raise RuntimeFailure(shortages.pop())
+            super().load(bundle)
+
+    bundle = tmp_path / "both.bundle"
+    bundle.write_bytes(with_manifest(lambda manifest: manifest["stages"][0]["graphs"].update(rknn="motion.onnx")))
+    lite = FakeRknnLite(fails={"inference": 3})
+
+    def on_npu(stage: StageName) -> StageRuntime:
+        return FallbackRuntime(stage, lambda _: None, RknnRuntime(stage, make=lambda: lite), Short)
+
+    monkeypatch.setattr("device_agent.playback.engine.runtimes", lambda *_: on_npu)
+    engine = Engine()
+    engine.use(bundle, None)
+    with pytest.raises(RuntimeFailure, match="no memory for it now"):
+        film(engine)
+    engine.use(bundle, None)
+    assert len(film(engine)) > 0
+    assert engine.running == {"motion": "rknn"}
+    engine.close()
 
 
 def test_a_live_voice_is_shown_as_it_comes(engine: Engine) -> None:

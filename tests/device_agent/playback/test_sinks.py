@@ -174,6 +174,22 @@ def test_what_the_sink_failed_with_comes_out_where_the_frames_are_drawn() -> Non
     assert len(sink.seen) == 2
 
 
+@pytest.mark.timeout(20)
+def test_a_film_that_is_over_before_its_sink_has_opened_can_be_abandoned() -> None:
+    class Shut(Recording):
+        def open(self, rate: int) -> None:
+            raise VideoError("There is no such folder.")
+
+    sink = Shut()
+    out = Handover(Canvases(), sink, 16_000)
+    for _ in range(BUFFERS):
+        out.show(out.blank(), SOUND)
+    with pytest.raises(VideoError, match="no such folder"):
+        out.finish()
+    out.abandon()
+    assert set(sink.ends) == {"discarded"}
+
+
 def test_an_abandoned_film_is_discarded() -> None:
     sink = Recording()
     out = Handover(Canvases(), sink, 16_000)
