@@ -115,9 +115,10 @@ class RawSink:
     def discard(self) -> None:
         with suppress(OSError):
             self._close()
-        if self._partial is not None:
-            self._partial.unlink(missing_ok=True)
-            self._partial = None
+        partial, self._partial = self._partial, None
+        if partial is not None:
+            with suppress(OSError):
+                partial.unlink()
 
     def _close(self) -> None:
         file, self._file = self._file, -1

@@ -53,6 +53,14 @@ class VideoWriter:
         self._frames = 0
         with self._complaining():
             self._container = av.open(str(self._partial), "w", format="mp4", options={"movflags": "+faststart"})
+        try:
+            self._begin(width, height)
+        except BaseException:
+            self._discard()
+            raise
+
+    def _begin(self, width: int, height: int) -> None:
+        """Add both streams and write the header."""
         self._video = self._container.add_stream("libx264", rate=FPS)
         self._video.width, self._video.height = width, height
         self._video.pix_fmt = "yuv420p"
@@ -62,7 +70,9 @@ class VideoWriter:
         self._video.codec_context.thread_count = 2
         self._audio = self._container.add_stream("aac", rate=SOUND_RATE, layout="mono")
         self._audio.bit_rate = 96_000
-        self._resampler = av.AudioResampler(format="fltp", layout="mono", rate=SOUND_RATE, frame_size=_AUDIO_BLOCK)
+        self._resampler = self._av.AudioResampler(
+            format="fltp", layout="mono", rate=SOUND_RATE, frame_size=_AUDIO_BLOCK
+        )
         with self._complaining():
             self._container.start_encoding()
 
@@ -79,7 +89,7 @@ class VideoWriter:
         picture = self._av.VideoFrame.from_numpy_buffer(frame, format="yuv420p")
         picture.pts, picture.time_base = self._frames, Fraction(1, FPS)
         self._frames += 1
-        self._mux(self._video.encode(picture))
+        self._mux(self._video, picture)
         if len(sound):
             self._write_sound(sound)
 
@@ -92,25 +102,30 @@ class VideoWriter:
 
     def _encode_sound(self, blocks: Any) -> None:
         for block in blocks:
-            self._mux(self._audio.encode(block))
+            self._mux(self._audio, block)
 
-    def _mux(self, packets: Any) -> None:
+    def _mux(self, stream: Any, frame: Any) -> None:
+        """Encode a frame, or with None what the encoder still holds, and write it."""
         with self._complaining():
-            for packet in packets:
+            for packet in stream.encode(frame):
                 self._container.mux(packet)
 
     @contextmanager
     def _complaining(self) -> Iterator[None]:
-        """Errors of the file system (PyAV's are OSErrors) become one sentence."""
+        """Errors of the file system and of the encoders become one sentence; too little memory stays what it is."""
         try:
             yield
-        except OSError as error:
-            raise VideoError(f"The video {self._path} cannot be written: {error.strerror or error}.") from error
+        except MemoryError:
+            raise
+        except (OSError, self._av.FFmpegError) as error:
+            what = getattr(error, "strerror", None) or error
+            raise VideoError(f"The video {self._path} cannot be written: {what}.") from error
 
     def _discard(self) -> None:
-        with suppress(OSError):
+        with suppress(OSError, self._av.FFmpegError):
             self._container.close()
-        self._partial.unlink(missing_ok=True)
+        with suppress(OSError):
+            self._partial.unlink()
 
     def __enter__(self) -> Self:
         return self
@@ -125,11 +140,11 @@ class VideoWriter:
             if self._sent:
                 self._encode_sound(self._resampler.resample(None))
             for stream in (self._video, self._audio):
-                self._mux(stream.encode(None))
+                self._mux(stream, None)
             with self._complaining():
                 self._container.close()
                 self._partial.replace(self._path)
-        except VideoError:
+        except BaseException:
             self._discard()
             raise
 
@@ -172,7 +187,7 @@ class VideoReader:
     def _open(self) -> Any:
         try:
             container = self._av.open(str(self._path))
-        except OSError as error:  # PyAV's errors are OSErrors
+        except (OSError, self._av.FFmpegError) as error:  # not all of PyAV's errors are OSErrors
             raise VideoError(f"The video {self._path} cannot be read: render it again.") from error
         if not container.streams.video:
             container.close()
