@@ -97,7 +97,7 @@ def _read(file: BinaryIO) -> Pixels:
                 reduction = 1
             image.load()
             pixels = _pixels(image, reduction)
-    except PhotoError:
+    except (PhotoError, MemoryError):
         raise
     except UnidentifiedImageError as error:
         raise PhotoError(_unknown(head)) from error

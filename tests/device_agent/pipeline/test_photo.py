@@ -280,3 +280,12 @@ def test_damage_is_refused_or_survived(kind: str, seed: int, places: int) -> Non
         assert image.dtype == np.uint8
         assert image.ndim == 3
         assert image.shape[2] == 3
+
+
+def test_too_little_memory_is_not_called_a_damaged_photo(monkeypatch: pytest.MonkeyPatch) -> None:
+    def starve(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(Image.Image, "crop", starve)
+    with pytest.raises(MemoryError):
+        decode_photo(encoded(gradient()))
