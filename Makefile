@@ -16,7 +16,7 @@ BIN    := $(VENV)/bin
 TRAIN  := .venv-train
 RKNN   := .venv-rknn
 
-.PHONY: setup demo up test lint format reference-model rknn clean
+.PHONY: setup demo up test lint bench-pipeline bench-idle format reference-model rknn clean
 .DELETE_ON_ERROR:
 
 setup: $(VENV)/run.installed

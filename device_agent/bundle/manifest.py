@@ -1,4 +1,4 @@
-"""What a bundle says about itself: `manifest.json` as structs. Whether it is consistent: `bundle_check`."""
+"""What a bundle says about itself: `manifest.json` as structs. Whether it is consistent: `bundle.check`."""
 
 from typing import Literal, NoReturn
 
