@@ -39,7 +39,7 @@ log = logging.getLogger(__name__)
 
 DAY_S = 86_400.0
 LIVE_EVERY_S = 0.25
-STATUS_EVERY_S = 5.0
+STATUS_EVERY_S = 2.0
 TIDY_EVERY_S = 60.0
 STOP_S = 3.0
 """How long connections may take to close; the process ends then in any case."""

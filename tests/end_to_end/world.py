@@ -149,12 +149,12 @@ class World:
     async def drained(self) -> None:
         """The people have caught up with real time and do almost nothing; their frames' outboxes have run empty."""
         before = -1
-        for _ in range(15):
+        for _ in range(40):
             events, waiting = simulated_events(self.log("simulator"))
             if waiting == 0 and events == before:
                 return
             before = events
-            await asyncio.sleep(5.5)  # a status line comes every 5 s
+            await asyncio.sleep(2.2)  # a status line comes every 2 s
         raise AssertionError("the outboxes do not run empty")
 
     def count(self, query: str) -> int:
