@@ -39,6 +39,9 @@ MANIFEST = "manifest.json"
 MAX_BUNDLE_BYTES = 1 << 30
 MAX_MEMBERS = 256
 MAX_MANIFEST_BYTES = 256 * 1024
+MAX_DIRECTORY_BYTES = 256 * 1024
+MAX_ZIP_END = 22 + 0xFFFF
+"""Bytes of a zip's end record with the longest comment. Archives beyond 4 GB have another one, and are too large."""
 
 
 # What zipfile raises over a damaged archive, by experiment: it promises BadZipFile alone.
@@ -201,10 +204,27 @@ def _open_stream(source: Path | bytes) -> BinaryIO:
 
 
 def _open_zip(stream: BinaryIO) -> zipfile.ZipFile:
+    _check_directory(stream)
     try:
         return zipfile.ZipFile(stream)
     except _ZIP_ERRORS as error:
         raise BundleError("This file is not a bundle: it is not a complete zip archive.") from error
+
+
+def _check_directory(stream: BinaryIO) -> None:
+    """zipfile reads the whole list of members at once, so its length is looked at first. Raises BundleError."""
+    size = stream.seek(0, io.SEEK_END)
+    stream.seek(max(0, size - MAX_ZIP_END))
+    end = stream.read(MAX_ZIP_END)
+    stream.seek(0)
+    record = end.rfind(b"PK\x05\x06")
+    if record < 0 or len(end) - record < 22:
+        return  # zipfile says what is wrong
+    entries, length = struct.unpack_from("<HI", end, record + 10)
+    if entries > MAX_MEMBERS:
+        fail(f"This bundle has {entries} members; at most {MAX_MEMBERS} are allowed.")
+    if length > MAX_DIRECTORY_BYTES:
+        fail(f"The bundle's list of members is larger than {MAX_DIRECTORY_BYTES} bytes.")
 
 
 def _member_infos(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:

@@ -7,6 +7,7 @@ from device_agent.bundle.manifest import (
     FORMAT,
     GIVEN,
     MOTION,
+    MOTION_PARAMETERS,
     PER_STEP,
     REPAIRED,
     STAGE_ORDER,
@@ -46,6 +47,8 @@ def _check_sound_and_motion(audio: AudioSpec, motion: MotionSpec) -> None:
         fail(f"The bundle's look-ahead must be between 0 and {MAX_LOOK_AHEAD_STEPS} steps.")
     if not motion.parameters or len(motion.mean_pose) != len(motion.parameters):
         fail("The bundle's mean pose must have one value per motion parameter.")
+    if tuple(parameter.name for parameter in motion.parameters) != MOTION_PARAMETERS:
+        fail(f"The bundle's motion must be {', '.join(MOTION_PARAMETERS)}, which is what this agent draws.")
     if not all(math.isfinite(value) for value in motion.mean_pose):
         fail("The bundle's mean pose holds values that are not finite.")
 

@@ -24,6 +24,8 @@ GIVEN: dict[StageName, frozenset[str]] = {
 """Tensors the pipeline gives to each stage: features of a step (1, n); which slots of the stage's window hold something
 (1, w), 0 or else -16; the face, RGB in 0..1 (1, 3, h, w); the mouth as drawn, RGB in 0..1 (1, 3, h, w)."""
 MOTION = "motion"
+MOTION_PARAMETERS = ("open", "width", "protrusion", "jaw", "tuck", "tongue")
+"""What the compositor draws, in this order."""
 REPAIRED = "repaired"
 
 

@@ -29,6 +29,7 @@ T = TypeVar("T")
 
 HOST = "127.0.0.1"
 MAX_BODY = 16 * 1024
+FILMS = (".mp4", ".i420")
 MAX_REQUESTS = 8
 """Requests answered at once; more wait, each on a thread of its own."""
 MAX_CONNECTIONS = 32
@@ -176,7 +177,11 @@ class LocalPage:
         for path in (photo, voice):
             if not path.is_file():
                 raise NotAllowed(HTTPStatus.UNPROCESSABLE_ENTITY, f"There is no file {path.name}.")
-        return self._player.play(photo, voice, None if asked.out is None else self._allowed(asked.out))
+        out = None if asked.out is None else self._allowed(asked.out)
+        if out is not None and out.suffix not in FILMS:
+            # Or a film could take the place of somebody's photo.
+            raise NotAllowed(HTTPStatus.UNPROCESSABLE_ENTITY, f"A film's file must end in {' or '.join(FILMS)}.")
+        return self._player.play(photo, voice, out)
 
     def _allowed(self, text: str) -> Path:
         path = Path(text)

@@ -72,8 +72,8 @@ class Mp4Sink:
 class RawSink:
     """I420 frames of 3,110,400 bytes one after the other, without sound: to a file, a named pipe or a device.
 
-    A pipe sets the pace: a display that reads 25 frames a second gets 25 frames a second. One that takes nothing for
-    some seconds has gone wrong, and the film is given up with a sentence that says so: otherwise the renderer would
+    A pipe sets the pace: a display that reads 25 frames a second gets 25 frames a second. One that takes no frame
+    for some seconds has gone wrong, and the film is given up with a sentence that says so: otherwise the renderer would
     seem to hang, and the release be blamed.
     """
 
@@ -94,12 +94,13 @@ class RawSink:
 
     def write(self, frame: Frame, sound: Samples) -> None:
         rest = frame.data.cast("B")
+        until = time.monotonic() + _READER_PATIENCE_S
         try:
             while rest:
                 try:
                     rest = rest[os.write(self._file, rest) :]
                 except BlockingIOError:
-                    self._wait_for_reader()
+                    self._wait_for_reader(until)
         except OSError as error:
             raise self._complaint(error) from error
 
@@ -143,12 +144,13 @@ class RawSink:
                     raise
                 time.sleep(0.02)
 
-    def _wait_for_reader(self) -> None:
+    def _wait_for_reader(self, until: float) -> None:
         poll = select.poll()
         poll.register(self._file, select.POLLOUT)
-        if not poll.poll(_READER_PATIENCE_S * 1000):
+        left = until - time.monotonic()
+        if left <= 0 or not poll.poll(left * 1000):
             raise VideoError(
-                f"The display has read nothing from {self._path} for {_READER_PATIENCE_S:g} s: start it again."
+                f"The display has not read a frame from {self._path} for {_READER_PATIENCE_S:g} s: start it again."
             )
 
     def _complaint(self, error: OSError) -> VideoError:

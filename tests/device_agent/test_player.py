@@ -315,6 +315,16 @@ def test_no_path_leads_out_of_the_folders(page: LocalPage, tmp_path: Path) -> No
     assert ask(page, "POST", "/play", body)[0] == 422
 
 
+def test_a_film_never_takes_the_place_of_a_photo(page: LocalPage, tmp_path: Path) -> None:
+    photo, voice = tmp_path / "media" / "oma.png", tmp_path / "media" / "gruss.wav"
+    for path in (photo, voice):
+        path.write_bytes(b"x")
+    body = json.dumps({"photo": str(photo), "voice": str(voice), "out": str(photo)}).encode()
+    status, _, answer = ask(page, "POST", "/play", body)
+    assert (status, json.loads(answer)["detail"]) == (422, "A film's file must end in .mp4 or .i420.")
+    assert photo.read_bytes() == b"x"
+
+
 def test_the_button_works_without_a_script(page: LocalPage, house: House) -> None:
     film: dict[str, Any] = {
         "playback_id": "ab" * 16, "at": 1, "release": "c" * 64, "out": "x.mp4",

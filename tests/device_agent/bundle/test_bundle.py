@@ -1,5 +1,6 @@
 import hashlib
 import re
+import struct
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -116,6 +117,7 @@ def test_too_many_members_are_refused() -> None:
         (lambda manifest: manifest["stages"][0].update(states=[]), "nothing gives"),
         (lambda manifest: manifest["stages"][0]["states"][0].update(output="motion"), "nothing gives"),
         (lambda manifest: manifest["stages"][0]["outputs"][0].update(shape=[1, 5]), "one value per motion parameter"),
+        (lambda manifest: manifest["motion"]["parameters"][0].update(name="chin"), "which is what this agent draws"),
         (lambda manifest: manifest["stages"].append(manifest["stages"][0]), "each once"),
         (lambda manifest: manifest["stages"][0].update(name="token_decoder"), "must be motion"),
         (lambda manifest: manifest["stages"][0].update(memory_mb=65), "more memory than the bundle's budget"),
@@ -127,6 +129,12 @@ def test_too_many_members_are_refused() -> None:
 )
 def test_a_manifest_that_contradicts_itself_is_refused(change: Callable[[dict[str, Any]], None], words: str) -> None:
     assert words in refused(with_manifest(change))
+
+
+def test_a_list_of_members_that_is_too_long_is_refused_before_it_is_read() -> None:
+    content = bytearray(BUNDLE.read_bytes())
+    struct.pack_into("<I", content, content.rfind(b"PK\x05\x06") + 12, 1 << 30)
+    assert "list of members is larger" in refused(bytes(content))
 
 
 def test_a_damaged_member_is_refused_when_it_is_read() -> None:

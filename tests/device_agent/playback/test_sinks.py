@@ -81,7 +81,7 @@ def test_a_display_that_stops_reading_is_one_sentence(tmp_path: Path, monkeypatc
     reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
     sink = RawSink(pipe)
     sink.open(16_000)
-    with pytest.raises(VideoError, match=r"^The display has read nothing from .+ for 0.05 s: start it again\.$"):
+    with pytest.raises(VideoError, match=r"^The display has not read a frame from .+ for 0.05 s: start it again\.$"):
         sink.write(numbered(1), SOUND)
     sink.discard()
     os.close(reader)
