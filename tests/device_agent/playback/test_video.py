@@ -5,6 +5,8 @@ import pytest
 
 from device_agent.playback.video import VideoError, VideoReader, VideoWriter
 
+pytest.importorskip("av", reason="H.264 files need the extra mp4")
+
 WIDTH, HEIGHT, RATE = 64, 48, 16_000
 FRAME = np.full((HEIGHT * 3 // 2, WIDTH), 128, np.uint8)
 SOUND = np.zeros(RATE // 25, np.float32)
