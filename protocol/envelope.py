@@ -8,6 +8,9 @@ from typing import Annotated
 from msgspec import Meta, Struct
 
 DESIRED_STATE_TYPE = "application/vnd.framefleet.desired-state.v1+json"
+SIGNED_TIME_TYPE = "application/vnd.framefleet.signed-time.v1+json"
+RENEWAL_TYPE = "application/vnd.framefleet.renewal.v1"
+"""What the key of a lapsed certificate signs; see ``protocol.birth``."""
 
 
 class Signature(Struct, frozen=True):

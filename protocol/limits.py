@@ -17,5 +17,8 @@ MAX_TARGETS_PER_RELEASE = 16
 MAX_TEXT = 500
 """Characters in a sentence that a frame reports."""
 
+MAX_PEM = 16 * 1024
+"""Characters in a bundle of certificates."""
+
 MAX_ROOT_STEPS = 256
 """Root versions a frame walks through in one refresh: enough for a year in a drawer, and not endless."""

@@ -8,8 +8,9 @@ from typing import Annotated, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
+from protocol.envelope import Envelope
 from protocol.errors import Reason
-from protocol.limits import MAX_EVENTS_PER_BATCH, MAX_OBJECT, MAX_TARGETS_PER_RELEASE, MAX_TEXT
+from protocol.limits import MAX_EVENTS_PER_BATCH, MAX_OBJECT, MAX_PEM, MAX_TARGETS_PER_RELEASE, MAX_TEXT
 
 Sha256 = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
 FrameId = Annotated[str, Meta(pattern=r"^[a-z0-9](?:[a-z0-9-]{0,38}[a-z0-9])?\Z")]
@@ -19,6 +20,10 @@ Millis = Annotated[int, Meta(ge=0, le=253_402_300_799_999)]
 Version = Annotated[int, Meta(ge=0, le=2**53)]
 Sentence = Annotated[str, Meta(max_length=MAX_TEXT)]
 Word = Annotated[str, Meta(max_length=64)]
+Pem = Annotated[str, Meta(min_length=1, max_length=MAX_PEM)]
+"""Certificates or a certificate request, in PEM."""
+Minutes = Annotated[int, Meta(ge=0, le=1_439)]
+"""Of the day, in the frame's own time zone."""
 Seconds = Annotated[float, Meta(ge=0, le=86_400)]
 Watts = Annotated[float, Meta(ge=0, le=1_000)]
 
@@ -40,6 +45,22 @@ class TargetRef(Struct, frozen=True):
     sha256: Sha256
 
 
+class TransferPolicy(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """When and how much a frame may download for this DesiredState; it plays whatever this says.
+
+    Between ``quiet_from`` and ``quiet_to`` (both or neither; past midnight where from > to) nothing is fetched.
+    ``daily_bytes`` bounds the chunks fetched in one day of the frame's own time zone; None for no bound. A release
+    whose base model is not on the frame is refused unless ``base_model``: a delta never turns into a full model unasked.
+    ``http`` is where the same bytes lie at ``{http}/{sha256}`` for Range requests; None for MQTT alone.
+    """
+
+    quiet_from: Minutes | None = None
+    quiet_to: Minutes | None = None
+    daily_bytes: Annotated[int, Meta(ge=1, le=2**53)] | None = None
+    base_model: bool = False
+    http: Annotated[str, Meta(max_length=300, pattern=r"^https?://")] | None = None
+
+
 class DesiredState(Message, frozen=True, kw_only=True):
     """What one frame should run, as the director says it; travels inside a signed Envelope.
 
@@ -53,6 +74,8 @@ class DesiredState(Message, frozen=True, kw_only=True):
     expires_at: Millis
     release: TargetRef | None = None
     targets: Annotated[list[TargetRef], Meta(max_length=MAX_TARGETS_PER_RELEASE)] = []
+    transfer: TransferPolicy | UnsetType = UNSET
+    """Not there: no hours, no bounds, base models allowed."""
 
 
 class RepoHead(Message, frozen=True, kw_only=True):
@@ -77,6 +100,8 @@ class Hello(Message, frozen=True, kw_only=True):
     """The version of the DesiredState the frame holds; 0 for none. The bridge answers one that is behind."""
     outbox_id: RandomId
     release: Sha256 | None = None
+    session: RandomId | UnsetType = UNSET
+    """New at every start of an agent. Two that speak by turns under one name are two frames with one identity."""
 
 
 InstallState = Literal["idle", "downloading", "verifying", "staged", "trial", "committed", "reverted", "failed"]
@@ -178,6 +203,59 @@ class TelemetryBatch(Message, frozen=True, kw_only=True):
     events: Annotated[list[AnyEvent], Meta(min_length=1, max_length=MAX_EVENTS_PER_BATCH)]
 
 
+# --- what a frame asks for, and what it is answered -------------------------------------------------------------------
+
+
+class TimeRequest(Message, frozen=True, kw_only=True, tag_field="type", tag="time"):
+    """A frame without a clock it can trust asks what time it is."""
+
+    frame_id: FrameId
+    nonce: RandomId
+
+
+class CertificateRequest(Message, frozen=True, kw_only=True, tag_field="type", tag="certificate"):
+    """A frame asks for its next certificate. Of ``csr`` only the public key is read; the private one stays there."""
+
+    frame_id: FrameId
+    nonce: RandomId
+    csr: Pem
+
+
+AnyRequest = TimeRequest | CertificateRequest
+
+
+class SignedTime(Message, frozen=True, kw_only=True):
+    """What time it was when ``nonce`` came in; the payload of an Envelope under the director's key."""
+
+    nonce: RandomId
+    at: Millis
+
+
+class TimeAnswer(Message, frozen=True, kw_only=True, tag_field="type", tag="time"):
+    """``time`` holds a SignedTime."""
+
+    nonce: RandomId
+    time: Envelope
+
+
+class CertificateAnswer(Message, frozen=True, kw_only=True, tag_field="type", tag="certificate"):
+    """The frame's next certificate (any intermediate after it), and the authorities it should trust from now on."""
+
+    nonce: RandomId
+    certificate: Pem
+    ca: Pem
+
+
+class RefusedAnswer(Message, frozen=True, kw_only=True, tag_field="type", tag="refused"):
+    """The request was not granted."""
+
+    nonce: RandomId
+    detail: Sentence
+
+
+AnyAnswer = TimeAnswer | CertificateAnswer | RefusedAnswer
+
+
 # --- what the backend answers -----------------------------------------------------------------------------------------
 
 
@@ -192,3 +270,5 @@ class Ack(Message, frozen=True, kw_only=True):
     desired_version: Version
     hello: bool | UnsetType = UNSET
     """True when a Hello came in and is answered hereby; an Ack for events alone does not have it."""
+    renew: bool | UnsetType = UNSET
+    """True when the frame should ask for a new certificate now (the fleet's authority changes)."""

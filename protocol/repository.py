@@ -62,7 +62,9 @@ class ArtifactManifest(Struct, frozen=True, kw_only=True, omit_defaults=True):
     hardware: Annotated[list[Word], Meta(max_length=16)] = []
     """Hardware it runs on; empty for any."""
     min_agent: Word = "0"
-    security_epoch: Annotated[int, Meta(ge=0)] = 0
+    security_epoch: Annotated[int, Meta(ge=0, le=2**31)] = 0
+    """Of a release: a frame that committed one accepts no release of a smaller epoch afterwards. That tells a rollback
+    (same epoch, newer DesiredState) from a downgrade to something known to be dangerous."""
 
 
 class ReleaseManifest(Struct, frozen=True, kw_only=True):

@@ -2,9 +2,11 @@
 
 ``frames/{shard}/{frame_id}/desired``   down, retained: the frame's signed DesiredState
 ``frames/{shard}/{frame_id}/ack``       down: the backend's committed watermark
+``frames/{shard}/{frame_id}/answer``    down: to a request
 ``frames/{shard}/{frame_id}/hello``     up: sent at every connection
 ``frames/{shard}/{frame_id}/reported``  up: ReportedState
 ``frames/{shard}/{frame_id}/events``    up: TelemetryBatch
+``frames/{shard}/{frame_id}/request``   up: the time, or a certificate for a new key
 ``repo/head``                           retained: newest root and timestamp versions
 ``repo/meta/{role}/{version}``          retained: one TUF document
 ``repo/chunk/{sha256}``                 retained: at most 64 KiB that hash to the topic's own name
@@ -17,8 +19,8 @@ import re
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-Up = Literal["hello", "reported", "events"]
-Down = Literal["desired", "ack"]
+Up = Literal["hello", "reported", "events", "request"]
+Down = Literal["desired", "ack", "answer"]
 
 UP: tuple[Up, ...] = get_args(Up)
 DOWN: tuple[Down, ...] = get_args(Down)
