@@ -50,7 +50,7 @@ class TransferPolicy(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     Between ``quiet_from`` and ``quiet_to`` (both or neither; past midnight where from > to) nothing is fetched.
     ``daily_bytes`` bounds the chunks fetched in one day of the frame's own time zone; None for no bound. A release
-    whose base model is not on the frame is refused unless ``base_model``: a delta never turns into a full model unasked.
+    whose base model is not on the frame is refused unless ``base_model``: no delta turns into a full model unasked.
     ``http`` is where the same bytes lie at ``{http}/{sha256}`` for Range requests; None for MQTT alone.
     """
 
