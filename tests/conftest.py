@@ -1,4 +1,4 @@
-"""One embedded PostgreSQL for the run, started when the first test asks for a database.
+"""One embedded PostgreSQL for the run (for each worker of it), started when the first test asks for a database.
 
 Django's settings come from the environment, so the environment is set here, before anything imports them. A
 DATABASE_URL that is set already is used as it is. Runs that collect only parts without Django never load it.
@@ -39,8 +39,9 @@ def _needs_django(config: pytest.Config) -> bool:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
-    if not _needs_django(config):
-        return
+    hands_out = bool(config.getoption("numprocesses", None)) and not hasattr(config, "workerinput")
+    if hands_out or not _needs_django(config):
+        return  # with `-n 2`, each worker has services of its own, and the one that hands out tests has none
     folder = config.stash[folder_key] = Path(tempfile.mkdtemp(prefix="framefleet-tests-"))
     var = folder / "var"
     var.mkdir()
