@@ -16,6 +16,7 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 
 POLL_SECONDS = 0.05
 TICK_SECONDS = 1.0
+AUDIT_HEAD_SECONDS = 60.0
 
 folder_transport.install()
 app = Celery("framefleet")
@@ -40,6 +41,11 @@ def configuration(var: Path, broker_url: str) -> dict[str, Any]:
                 "task": "ota.tasks.tick",
                 "schedule": TICK_SECONDS,
                 "options": {"expires": 10 * TICK_SECONDS},
+            },
+            "audit-head": {
+                "task": "fleet.tasks.publish_audit_head",
+                "schedule": AUDIT_HEAD_SECONDS,
+                "options": {"expires": AUDIT_HEAD_SECONDS},
             },
         },
     }

@@ -21,6 +21,9 @@ MQTT_URL = environment.mqtt_url(os.environ)
 MQTT_CA = os.environ.get("MQTT_CA", "").strip() or str(FRAMEFLEET_VAR / "ca" / "ca.pem")
 MQTT_CERT = os.environ.get("MQTT_CERT", "").strip() or str(FRAMEFLEET_VAR / "tls" / "bridge" / "cert.pem")
 MQTT_KEY = os.environ.get("MQTT_KEY", "").strip() or str(FRAMEFLEET_VAR / "tls" / "bridge" / "key.pem")
+FRAMEFLEET_AUDIT_HEADS = os.environ.get("FRAMEFLEET_AUDIT_HEADS", "").strip() or str(
+    FRAMEFLEET_VAR / "audit" / "heads.jsonl"
+)
 CELERY_BROKER_URL = os.environ.get("CELERY_BROKER_URL", "").strip() or "filesystem://"
 
 DATABASES = {

@@ -2,10 +2,12 @@
 
 from django.urls import path
 
+from fleet.api.audit import AuditLog
 from fleet.api.frames import FrameDetail, FrameList
 from fleet.api.groups import GroupList
 
 urlpatterns = [
+    path("audit/", AuditLog.as_view()),
     path("frames/", FrameList.as_view()),
     path("frames/<str:frame_id>/", FrameDetail.as_view()),
     path("groups/", GroupList.as_view()),

@@ -23,13 +23,20 @@ class ApiToken(models.Model):
 
 
 class AuditEntry(models.Model):
-    """One thing somebody did, people and engine alike. Rows are only ever added."""
+    """One thing somebody did, people and engine alike. Rows are only ever added.
+
+    The database gives each its place in the chain (``protocol.audit``) at commit and refuses every change afterwards.
+    """
 
     at = models.DateTimeField(default=timezone.now, db_index=True)
     actor = models.CharField(max_length=150)
     action = models.CharField(max_length=64)
     subject = models.CharField(max_length=200)
     detail = models.JSONField(default=dict, blank=True)
+    number = models.BigIntegerField(null=True, blank=True, unique=True, editable=False)
+    """Its place in the chain, from 1; None until the commit."""
+    previous = models.CharField(max_length=64, blank=True, editable=False)
+    digest = models.CharField(max_length=64, blank=True, editable=False)
 
     class Meta:
         ordering = ("-at", "-id")
