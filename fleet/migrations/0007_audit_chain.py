@@ -44,7 +44,8 @@ BEGIN
            IS NOT DISTINCT FROM (NEW.id, NEW.at, NEW.actor, NEW.action, NEW.subject, NEW.detail) THEN
         RETURN NEW;
     END IF;
-    RAISE EXCEPTION 'The audit log is append-only: entry % stays as it is.', OLD.id USING ERRCODE = 'restrict_violation';
+    RAISE EXCEPTION 'The audit log is append-only: entry % stays as it is.', OLD.id
+        USING ERRCODE = 'restrict_violation';
 END
 $$;
 

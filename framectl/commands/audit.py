@@ -33,11 +33,9 @@ def add_parser(groups: Any, common: ArgumentParser) -> None:
 
 def _verify(arguments: Namespace) -> None:
     witness = arguments.witness if arguments.witness is not None else _witness()
-    heads: dict[int, str] = {}
+    seen = heads = _agreeing({}, witness, required=False)
     for path in arguments.heads:
-        heads |= _agreeing(heads, path, required=True)
-    published = len(heads)
-    heads |= _agreeing(heads, witness, required=False)
+        heads = _agreeing(heads, path, required=True)
     with Client.from_arguments(arguments) as client:
         try:
             head = verify(_records(client), heads)
@@ -46,12 +44,12 @@ def _verify(arguments: Namespace) -> None:
     if head is None:
         show(arguments, {"entries": 0}, "The audit log is empty.")
         return
-    if heads.get(head.number) != head.digest:
+    if head.number not in seen:
         _remember(witness, head)
     data = {"entries": head.number, "head": head.digest, "heads_compared": len(heads), "witness": str(witness)}
     text = (
         f"{head.number} entries form one unbroken chain; its head is {head.digest}.\n"
-        f"{published} published heads and {len(heads) - published} that this machine saw before agree with it."
+        f"{len(seen)} heads that this machine saw before and {len(heads) - len(seen)} others agree with it."
     )
     show(arguments, data, text)
 
