@@ -24,6 +24,7 @@ MQTT_KEY = os.environ.get("MQTT_KEY", "").strip() or str(FRAMEFLEET_VAR / "tls" 
 FRAMEFLEET_AUDIT_HEADS = os.environ.get("FRAMEFLEET_AUDIT_HEADS", "").strip() or str(
     FRAMEFLEET_VAR / "audit" / "heads.jsonl"
 )
+FRAMEFLEET_TWO_PERSON = environment.flag(os.environ, "FRAMEFLEET_TWO_PERSON")
 CELERY_BROKER_URL = os.environ.get("CELERY_BROKER_URL", "").strip() or "filesystem://"
 
 DATABASES = {

@@ -25,6 +25,7 @@ class Choice:
 OFFERING = frozenset({RolloutState.RUNNING, RolloutState.PAUSED})
 
 LOOKS: dict[Command, tuple[Words, str, str]] = {
+    Command.APPROVE: (COMMAND["approve"], "check", ""),
     Command.PAUSE: (COMMAND["pause"], "pause", ""),
     Command.RESUME: (COMMAND["resume"], "play", ""),
     Command.ADVANCE: (COMMAND["advance"], "forward", ""),
@@ -47,6 +48,15 @@ def allowed(rollout: RolloutSummary, kind: Command) -> bool:
 def choice(rollout: RolloutSummary, returns: Returns, kind: Command) -> Choice:
     word, icon, tone = LOOKS[kind]
     return Choice(kind, word, icon, tone, _effect(rollout, returns, kind))
+
+
+def _approve(rollout: RolloutSummary) -> str:
+    frames = rollout.stages[0].frames
+    return ngettext(
+        "Lets the rollout begin: its first stage is offered to {frames} frame.",
+        "Lets the rollout begin: its first stage is offered to {frames} frames.",
+        frames,
+    ).format(frames=frames)
 
 
 def _pause(rollout: RolloutSummary) -> str:
@@ -118,6 +128,8 @@ def _rollback(rollout: RolloutSummary, returns: Returns) -> str:
 
 def _effect(rollout: RolloutSummary, returns: Returns, kind: Command) -> str:
     match kind:
+        case Command.APPROVE:
+            return _approve(rollout)
         case Command.PAUSE:
             return _pause(rollout)
         case Command.RESUME:

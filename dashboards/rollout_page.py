@@ -23,6 +23,8 @@ GROUPS = (
 )
 
 EVENTS = {
+    "proposed": pgettext_lazy("event", "Proposed"),
+    "approved": pgettext_lazy("event", "Approved"),
     "started": pgettext_lazy("event", "Started"),
     "stage_opened": pgettext_lazy("event", "Stage opened"),
     "stage_completed": pgettext_lazy("event", "Stage complete"),
@@ -64,7 +66,7 @@ def stage_state(rollout: RolloutSummary, stage: StageDetail) -> str:
     if stage.completed_at is not None:
         return "complete"
     # A pause opens no further stage, but frames of an open one go on.
-    if rollout.state in ("running", "paused"):
+    if rollout.state in ("proposed", "running", "paused"):
         return "waiting" if stage.opened_at is None else "open"
     return "stopped"
 
@@ -128,6 +130,8 @@ def verdict(rollout: RolloutSummary) -> str:
         "progress": _progress(shown),
     }
     match rollout.state:
+        case "proposed":
+            return _("Nothing is offered yet: somebody other than its author has to approve the rollout.")
         case "running" if not shown:
             return _("The first stage is about to open.")
         case "running":
@@ -165,7 +169,7 @@ class Why:
 
 def why(rollout: RolloutDetail) -> Why:
     """Why the rollout stands still or has ended; empty while it runs."""
-    if rollout.state == "running":
+    if rollout.state in ("proposed", "running"):
         return Why("")
     last = next((event for event in reversed(rollout.events) if event.kind == rollout.state), None)
     return _why(last) if last is not None and last.reason == rollout.reason else Why(rollout.reason)

@@ -19,6 +19,7 @@ class Status:
 
 
 ROLLOUT = {
+    "proposed": Status(pgettext_lazy("rollout state", "Waits for approval"), "clock", "warn"),
     "running": Status(pgettext_lazy("rollout state", "Running"), "turning", "busy"),
     "paused": Status(pgettext_lazy("rollout state", "Paused"), "pause", "warn"),
     "succeeded": Status(pgettext_lazy("rollout state", "Succeeded"), "check", "good"),
@@ -54,6 +55,7 @@ ARM = {
 }
 
 COMMAND = {
+    "approve": _("Approve"),
     "pause": _("Pause"),
     "resume": _("Resume"),
     "advance": _("Advance"),

@@ -12,6 +12,7 @@ from framectl.output import Live, bar, printable, show, table
 from framectl.signing import split_release
 
 COMMANDS = {
+    "approve": "let a rollout begin that somebody else proposed",
     "pause": "open no further stage",
     "resume": "go on",
     "advance": "open the next stage now",
@@ -95,11 +96,9 @@ def _start(arguments: Namespace) -> None:
     }
     with Client.from_arguments(arguments) as client:
         rollout = client.post("rollouts/", body)
-    show(
-        arguments,
-        rollout,
-        f"Rollout {rollout['id']} has started; follow it with `framectl rollout watch {rollout['id']}`.",
-    )
+    begun = "has started" if rollout["state"] == "running" else "waits for somebody else's `framectl rollout approve`"
+    said = f"Rollout {rollout['id']} {begun}; follow it with `framectl rollout watch {rollout['id']}`."
+    show(arguments, rollout, said)
 
 
 def _watch(arguments: Namespace) -> None:

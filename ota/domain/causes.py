@@ -18,6 +18,7 @@ class Code(StrEnum):
     NOT_POSSIBLE = "not_possible"
     NOTHING_POSSIBLE = "nothing_possible"
     LAST_STAGE = "last_stage"
+    OWN_PROPOSAL = "own_proposal"
 
 
 def gettext_noop(text: str) -> str:
@@ -39,6 +40,7 @@ SENTENCES: dict[Code, str] = {
         "The rollout is {state}, so {command} is not possible; start a new rollout instead."
     ),
     Code.LAST_STAGE: gettext_noop("Stage {stage} is the last one: there is nothing to advance to."),
+    Code.OWN_PROPOSAL: gettext_noop("You proposed this rollout yourself: somebody else has to approve it."),
 }
 
 

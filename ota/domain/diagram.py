@@ -3,6 +3,7 @@
 from ota.domain import deployment, rollout
 
 WORDS: dict[type[rollout.Action], str] = {
+    rollout.Approve: "approve",
     rollout.OpenStage: "open stage",
     rollout.CompleteStage: "complete stage",
     rollout.Pause: "pause",
@@ -16,6 +17,7 @@ WORDS: dict[type[rollout.Action], str] = {
 def rollout_diagram() -> str:
     """The rollout's transitions."""
     lines = ["stateDiagram-v2", f"    [*] --> {rollout.RolloutState.RUNNING}"]
+    lines += [f"    [*] --> {rollout.RolloutState.PROPOSED}: two-person approval is on"]
     lines += [f"    {state} --> {to}: {WORDS[action]}" for (state, action), to in rollout.TRANSITIONS.items()]
     return "\n".join(lines)
 
@@ -36,6 +38,7 @@ Written by `python -m ota.domain.diagram` from the tables in `ota/domain/rollout
 
 ## Rollout
 
+Where two-person approval is on (`FRAMEFLEET_TWO_PERSON=1`), a rollout begins as a proposal that somebody else approves.
 A stage is complete when every Deployment in it is committed, failed, reverted or dark, and at least one has committed.
 The rollout pauses itself when more than {rollout.FAILURE_LIMIT:.0%} of a stage's frames failed or reverted, except that
 {rollout.TOLERATED_FAILURES} such frame is tolerated in any stage.

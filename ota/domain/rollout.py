@@ -26,6 +26,8 @@ TOLERATED_FAILURES = 1
 class RolloutState(StrEnum):
     """Where a rollout stands."""
 
+    PROPOSED = "proposed"
+    """Waits for a second person's approval; nothing is offered."""
     RUNNING = "running"
     PAUSED = "paused"
     SUCCEEDED = "succeeded"
@@ -36,6 +38,7 @@ class RolloutState(StrEnum):
 class Command(StrEnum):
     """What a person can ask for."""
 
+    APPROVE = "approve"
     PAUSE = "pause"
     RESUME = "resume"
     ADVANCE = "advance"
@@ -44,6 +47,11 @@ class Command(StrEnum):
 
 
 # --- actions ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Approve:
+    """A second person agrees: begin."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,11 +98,13 @@ class RollBack:
     """Abort, and return the updated frames to the release they had."""
 
 
-Action = OpenStage | CompleteStage | Pause | Resume | Succeed | Abort | RollBack
+Action = Approve | OpenStage | CompleteStage | Pause | Resume | Succeed | Abort | RollBack
 
 _R = RolloutState
 
 TRANSITIONS: dict[tuple[RolloutState, type[Action]], RolloutState] = {
+    (_R.PROPOSED, Approve): _R.RUNNING,
+    (_R.PROPOSED, Abort): _R.ABORTED,
     (_R.RUNNING, OpenStage): _R.RUNNING,
     (_R.RUNNING, CompleteStage): _R.RUNNING,
     (_R.RUNNING, Pause): _R.PAUSED,
@@ -110,6 +120,7 @@ TRANSITIONS: dict[tuple[RolloutState, type[Action]], RolloutState] = {
 }
 
 COMMANDS: dict[Command, type[Action]] = {
+    Command.APPROVE: Approve,
     Command.PAUSE: Pause,
     Command.RESUME: Resume,
     Command.ADVANCE: OpenStage,
@@ -258,6 +269,8 @@ def command(rollout: Rollout, kind: Command, facts: Facts, reason: str) -> list[
     if kind is Command.RESUME:
         accepted = tuple((number, facts.get(number, NOTHING).failed) for number in range(1, current + 1))
         return [Resume(accepted)]
+    if kind is Command.APPROVE:
+        return [Approve()]
     if kind is Command.PAUSE:
         return [Pause(reason)]
     return [Abort() if kind is Command.ABORT else RollBack()]

@@ -32,7 +32,9 @@ class Rollout(models.Model):
     class Meta:
         ordering = ("-id",)
         indexes: ClassVar = [
-            models.Index(fields=["id"], name="rollout_active", condition=Q(state__in=["running", "paused"])),
+            models.Index(
+                fields=["id"], name="rollout_active", condition=Q(state__in=["proposed", "running", "paused"])
+            ),
         ]
 
     def __str__(self) -> str:

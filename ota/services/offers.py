@@ -21,7 +21,7 @@ from ota.selectors import standing_offers
 from ota.services import director
 
 BATCH = 2_000
-ACTIVE = ("running", "paused")
+ACTIVE = ("proposed", "running", "paused")
 SALT_DRAWS = 16
 
 _OFFERED = """
@@ -49,7 +49,7 @@ def draw_salt(group: FrameGroup, shares: Sequence[float]) -> str:
 
 
 def busy_with(frames: QuerySet[Frame], but: Rollout | None = None) -> QuerySet[Deployment]:
-    """Deployments of these frames in rollouts that are running or paused, except ``but``."""
+    """Deployments of these frames in rollouts that are proposed, running or paused, except ``but``."""
     found = Deployment.objects.filter(rollout__state__in=ACTIVE, frame__in=frames)
     return found if but is None else found.exclude(rollout=but)
 

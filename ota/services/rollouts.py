@@ -8,6 +8,7 @@ import datetime as dt
 import logging
 from collections.abc import Sequence
 
+from django.conf import settings
 from django.db import InterfaceError, OperationalError, transaction
 from django.db.models import Count
 from django.utils import timezone
@@ -16,6 +17,7 @@ from fleet.groups import frames_in
 from fleet.models import AuditEntry, FrameGroup
 from ota.domain import rollout as domain
 from ota.domain.assignment import check_shares
+from ota.domain.causes import Cause, Code
 from ota.domain.deployment import DeploymentState
 from ota.domain.rollout import Action, Command, NotAllowed, RolloutState, StageFacts
 from ota.locks import Lock, hold
@@ -45,7 +47,8 @@ def start(
     reason: str,
     now: dt.datetime | None = None,
 ) -> Rollout:
-    """Begin to take ``release`` to ``group``; ``stages`` are ascending shares (0 to 1). The next tick opens the first.
+    """Begin to take ``release`` to ``group``; ``stages`` are ascending shares (0 to 1). The next tick opens the first,
+    unless two-person approval is on: then somebody else approves it before.
 
     Raises NotAllowed with one sentence when the group is empty or overlaps a rollout that is under way, or when the
     stages make no sense or hold no frame.
@@ -66,7 +69,12 @@ def start(
             f"such as {taken.frame_id}: wait for its end, or abort it."
         )
     rollout = Rollout.objects.create(
-        release=release, group=group, salt=offers.draw_salt(group, stages), created_by=actor, created_at=now
+        release=release,
+        group=group,
+        salt=offers.draw_salt(group, stages),
+        state=RolloutState.PROPOSED if settings.FRAMEFLEET_TWO_PERSON else RolloutState.RUNNING,
+        created_by=actor,
+        created_at=now,
     )
     RolloutStage.objects.bulk_create(
         RolloutStage(rollout=rollout, number=number, share=share) for number, share in enumerate(stages, start=1)
@@ -77,7 +85,7 @@ def start(
             f"No frame of the group {group.name} falls into a stage: it has {frames.count()}, so give larger shares."
         )
     detail = {"frames": rollout.deployments.count(), "stages": list(stages)}
-    _note(rollout, "started", actor, reason, detail, now)
+    _note(rollout, "proposed" if rollout.state == RolloutState.PROPOSED else "started", actor, reason, detail, now)
     return rollout
 
 
@@ -95,6 +103,8 @@ def command(
     rollout = Rollout.objects.select_for_update(of=("self",)).select_related("release", "group").get(pk=rollout_id)
     if seen_state != str(rollout.revision):
         raise Stale(f"Rollout {rollout_id} has moved on since you looked: look again, then repeat the command.")
+    if wanted is Command.APPROVE and rollout.created_by == actor:
+        raise NotAllowed(Cause(Code.OWN_PROPOSAL))
     deployments.catch_up(rollout, now)
     state = _state(rollout)
     try:
@@ -206,6 +216,8 @@ Effect = tuple[str, dict[str, object]]
 def _effect(rollout: Rollout, after: domain.Rollout, action: Action, now: dt.datetime) -> Effect:
     """What the action does to frames."""
     match action:
+        case domain.Approve():
+            return "approved", {"frames": rollout.deployments.count()}
         case domain.OpenStage(number):
             offers.enlist(rollout, [stage.share for stage in after.stages])
             frames = offers.offer(rollout, number, now)

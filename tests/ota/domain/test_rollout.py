@@ -112,6 +112,7 @@ def test_only_a_running_rollout_decides(state: RolloutState) -> None:
 @pytest.mark.parametrize("state", R)
 def test_a_command_is_done_or_refused_as_the_table_says(state: RolloutState, kind: Command) -> None:
     allowed = {
+        R.PROPOSED: {Command.APPROVE, Command.ABORT},
         R.RUNNING: {Command.PAUSE, Command.ADVANCE, Command.ABORT, Command.ROLLBACK},
         R.PAUSED: {Command.RESUME, Command.ABORT, Command.ROLLBACK},
         R.SUCCEEDED: {Command.ROLLBACK},
