@@ -18,6 +18,7 @@ FIGURES: dict[Code, dict[str, int | str]] = {
     Code.NOT_POSSIBLE: {"state": "rolled back", "command": "pause", "possible": "abort, rollback"},
     Code.NOTHING_POSSIBLE: {"state": "rolled back", "command": "pause"},
     Code.LAST_STAGE: {"stage": 3},
+    Code.OWN_PROPOSAL: {},
 }
 
 
