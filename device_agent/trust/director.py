@@ -1,16 +1,16 @@
-"""Whether a DesiredState comes from the director: a DSSE envelope under the keys of the director's root."""
+"""Whether a DesiredState or a time comes from the director: a DSSE envelope under the keys of the director's root."""
 
 from securesystemslib.exceptions import UnverifiedSignatureError, VerificationError
 from securesystemslib.signer import Signature
 from tuf.api.metadata import Root
 
 from protocol.codec import decode
-from protocol.envelope import DESIRED_STATE_TYPE, Envelope, signed_bytes
+from protocol.envelope import DESIRED_STATE_TYPE, SIGNED_TIME_TYPE, Envelope, signed_bytes
 from protocol.errors import Reason, Refused
-from protocol.messages import DesiredState
+from protocol.messages import DesiredState, SignedTime
 
 ROLE = "targets"
-"""The role of the director's root whose keys sign DesiredStates."""
+"""The role of the director's root whose keys sign DesiredStates and times."""
 
 
 def verify_desired(envelope: bytes, root: Root, frame_id: str, held_version: int) -> DesiredState:
@@ -21,7 +21,7 @@ def verify_desired(envelope: bytes, root: Root, frame_id: str, held_version: int
     outer = decode(envelope, Envelope)
     if outer.payload_type != DESIRED_STATE_TYPE:
         raise Refused(Reason.BAD_MESSAGE, f"The director's message is no DesiredState but {outer.payload_type!r}.")
-    _require_signatures(outer, root)
+    _require_signatures(outer, root, "DesiredState")
     desired = decode(outer.payload, DesiredState)
     if desired.frame_id != frame_id:
         raise Refused(
@@ -44,7 +44,19 @@ def require_current(desired: DesiredState, now_ms: int) -> None:
         )
 
 
-def _require_signatures(envelope: Envelope, root: Root) -> None:
+def verify_time(envelope: Envelope, root: Root, nonce: str) -> int:
+    """What time it was, in ms since 1970, when the director saw ``nonce``. The root's own expiry cannot be looked at by
+    whoever asks for the time. Raises Refused: BAD_MESSAGE, WRONG_SIGNATURE, or OLD_VERSION for another nonce."""
+    if envelope.payload_type != SIGNED_TIME_TYPE:
+        raise Refused(Reason.BAD_MESSAGE, f"The director's answer is no time but {envelope.payload_type!r}.")
+    _require_signatures(envelope, root, "time")
+    signed = decode(envelope.payload, SignedTime)
+    if signed.nonce != nonce:
+        raise Refused(Reason.OLD_VERSION, "The signed time answers another question than this frame's: a replay.")
+    return signed.at
+
+
+def _require_signatures(envelope: Envelope, root: Root, what: str) -> None:
     role = root.roles[ROLE]
     covered = signed_bytes(envelope.payload_type, envelope.payload)
     good: set[str] = set()
@@ -60,5 +72,5 @@ def _require_signatures(envelope: Envelope, root: Root) -> None:
     if len(good) < role.threshold:
         raise Refused(
             Reason.WRONG_SIGNATURE,
-            f"The DesiredState carries {len(good)} of {role.threshold} signatures by the director this frame trusts.",
+            f"The {what} carries {len(good)} of {role.threshold} signatures by the director this frame trusts.",
         )
