@@ -2,14 +2,18 @@
 
 from fleet.models.access import ApiToken, AuditEntry
 from fleet.models.frames import Frame, FrameGroup, Household
+from fleet.models.identity import BrokerUsers, Claim, FrameCertificate, SpentNonce
 from fleet.models.reported import ReportedState
 from fleet.models.telemetry import Complaint, FrameDay, HealthEvent, OutboxWatermark, Playback, PowerSample
 
 __all__ = [
     "ApiToken",
     "AuditEntry",
+    "BrokerUsers",
+    "Claim",
     "Complaint",
     "Frame",
+    "FrameCertificate",
     "FrameDay",
     "FrameGroup",
     "HealthEvent",
@@ -18,4 +22,5 @@ __all__ = [
     "Playback",
     "PowerSample",
     "ReportedState",
+    "SpentNonce",
 ]

@@ -1,6 +1,7 @@
 """Frames, the homes they hang in, and saved queries over them."""
 
 from django.db import models
+from django.db.models import Q
 from django.utils import timezone
 
 
@@ -14,16 +15,27 @@ class Household(models.Model):
 
 
 class Frame(models.Model):
-    """One enrolled device. ``id`` is also the name in its certificate and in its topics."""
+    """One device. ``id`` is also the name in its certificate and in its topics."""
+
+    class Lifecycle(models.TextChoices):
+        """Groups and rollouts mean active frames only."""
+
+        AWAITED = "awaited"
+        """Known, and not born yet: its hardware has no certificate."""
+        ACTIVE = "active"
+        RETIRED = "retired"
+        """Kept for its history."""
 
     id = models.CharField(primary_key=True, max_length=40)
     household = models.ForeignKey(Household, on_delete=models.PROTECT, related_name="frames")
     hardware = models.CharField(max_length=64)
     locale = models.CharField(max_length=64)
     simulated = models.BooleanField(default=False)
+    lifecycle = models.CharField(max_length=8, choices=Lifecycle.choices, default=Lifecycle.ACTIVE)
+    """``Lifecycle``"""
     enrolled_at = models.DateTimeField(default=timezone.now)
-    certificate_fingerprint = models.CharField(max_length=64)
-    """SHA-256 of the newest certificate (DER), in hex."""
+    certificate_fingerprint = models.CharField(max_length=64, blank=True)
+    """SHA-256 of the newest certificate (DER), in hex; empty before birth."""
     last_seen = models.DateTimeField(null=True, blank=True)
     """When the backend last took a message of it in."""
     agent_version = models.CharField(max_length=64, blank=True)
@@ -32,7 +44,11 @@ class Frame(models.Model):
 
     class Meta:
         ordering = ("id",)
-        indexes = (models.Index(fields=["locale"]), models.Index(fields=["last_seen"]))
+        indexes = (
+            models.Index(fields=["locale"]),
+            models.Index(fields=["last_seen"]),
+            models.Index(fields=["lifecycle"], name="frame_not_active", condition=~Q(lifecycle="active")),
+        )
 
     def __str__(self) -> str:
         return self.id

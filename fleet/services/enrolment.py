@@ -1,4 +1,7 @@
-"""Enrolling frames: a row, a key and a client certificate for each."""
+"""Enrolling simulated frames, thousands at once: a row, a key and a client certificate for each.
+
+Real frames make their keys themselves: see ``fleet.services.claims``.
+"""
 
 import json
 from collections.abc import Iterable
@@ -9,13 +12,16 @@ from pathlib import Path
 from django.db import transaction
 from django.utils import timezone
 
-from fleet.models import Frame, Household
+from fleet.models import Frame, FrameCertificate, Household
 from fleet.pki import RESERVED, Authority, fingerprint, write_private
 from fleet.services.audit import audit
+from fleet.services.broker import users_changed
+from fleet.services.certificates import record
 from protocol.errors import Reason, Refused
 from protocol.topics import is_frame_id
 
 MAX_AT_ONCE = 100_000
+BATCH = 2_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,16 +66,21 @@ def enrol(
         if not is_frame_id(frame_id) or frame_id in RESERVED:
             raise Refused(Reason.BAD_MESSAGE, f"{frame_id!r} cannot be a frame's id: use 1 to 40 of a-z, 0-9 and '-'.")
     known = dict(Frame.objects.filter(pk__in=ids).values_list("id", "certificate_fingerprint"))
+    recorded = set(
+        FrameCertificate.objects.filter(frame__in=ids, revoked_at=None).values_list("fingerprint", flat=True)
+    )
     prints: dict[str, str] = {}
     issued: list[str] = []
+    rows: list[FrameCertificate] = []
     for frame_id in ids:
         folder = out / frame_id
         held = _held(folder)
-        if held is None or known.get(frame_id) != held:
+        if held is None or known.get(frame_id) != held or held not in recorded:
             new = authority.client(frame_id, now=now)
-            _write(folder, new.key, new.certificate, authority.certificate)
+            _write(folder, new.key, new.certificate, authority.bundle)
             held = new.fingerprint
             issued.append(frame_id)
+            rows.append(record(frame_id, new.of, now))
         _write_context(folder, frame_id, context)
         prints[frame_id] = held
     Household.objects.bulk_create(
@@ -90,10 +101,14 @@ def enrol(
         ],
         update_conflicts=True,
         unique_fields=["id"],
-        update_fields=["hardware", "locale", "simulated", "certificate_fingerprint"],
+        update_fields=["hardware", "locale", "simulated", "certificate_fingerprint", "lifecycle"],
     )
+    # A key that was made here and is lost with its folder has no successor to wait for.
+    FrameCertificate.objects.filter(frame__in=issued, good_until__gt=now).update(good_until=now)
+    FrameCertificate.objects.bulk_create(rows, batch_size=BATCH)
     if issued:
         audit(actor, "enrol", f"{len(issued)} frames", {"first": issued[0], "last": issued[-1]}, now=now)
+        users_changed()
     return Enrolled(issued, [frame_id for frame_id in ids if frame_id not in set(issued)])
 
 

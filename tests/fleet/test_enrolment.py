@@ -13,8 +13,9 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.x509.verification import PolicyBuilder, Store
 from django.core.management import CommandError, call_command
 
-from fleet.models import AuditEntry, Frame, Household
-from fleet.pki import Authority, ensure_services, fingerprint
+from fleet.authority import ensure_services
+from fleet.models import AuditEntry, Frame, FrameCertificate, Household
+from fleet.pki import Authority, fingerprint
 from fleet.services.enrolment import Context, enrol, frame_ids
 from protocol.errors import Refused
 
@@ -49,7 +50,10 @@ def test_a_frame_gets_what_it_needs_to_be_born(tmp_path: Path, authority: Author
     assert key.public_key() == certificate.public_key()
     anchors = Store([x509.load_pem_x509_certificate((folder / "ca.pem").read_bytes())])
     verified = PolicyBuilder().store(anchors).build_client_verifier().verify(certificate, [])
-    assert verified.subjects == [x509.DNSName("frame-1")]
+    assert verified.subjects == [x509.DNSName("frame-1"), x509.DNSName(f"{certificate.serial_number:x}.frame-1")]
+    row = FrameCertificate.objects.get()
+    assert (row.frame_id, row.serial_hex, row.revoked_at) == ("frame-1", f"{certificate.serial_number:x}", None)
+    assert row.not_after == row.good_until == certificate.not_valid_after_utc
     frame = Frame.objects.get()
     assert (frame.id, frame.household_id, frame.locale, frame.simulated) == ("frame-1", "frame-1", "zh", True)
     assert frame.certificate_fingerprint == fingerprint((folder / "cert.pem").read_bytes())

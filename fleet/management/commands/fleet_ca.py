@@ -5,7 +5,7 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import BaseCommand
 
-from fleet.pki import ensure_services
+from fleet.authority import ensure_services
 
 
 class Command(BaseCommand):
