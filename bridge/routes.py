@@ -8,14 +8,16 @@ logged. Only what the database is to blame for is tried again.
 import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import TypeVar, cast
 
 from django.db import InterfaceError, OperationalError, ProgrammingError, transaction
 from django.db.transaction import TransactionManagementError
 from msgspec import UNSET
 
+from bridge import requests
 from bridge.inbox import Message
 from fleet import metrics
+from fleet.services.certificates import should_renew
 from fleet.services.ingest import ingest, watermarks
 from fleet.services.reports import note_health, record_hellos, record_reported
 from ota.services import deployments, director
@@ -38,6 +40,8 @@ def is_databases_fault(error: Exception) -> bool:
 
 
 Outbox = tuple[str, str]
+AnyRequest = cast(type[messages.AnyRequest], messages.AnyRequest)
+"""A union is as good as a type to the decoder, only not to the type checker."""
 
 
 @dataclass(slots=True)
@@ -47,6 +51,7 @@ class Work:
     hellos: list[tuple[str, messages.Hello]] = field(default_factory=list)
     reports: list[tuple[str, messages.ReportedState]] = field(default_factory=list)
     batches: list[tuple[str, messages.TelemetryBatch]] = field(default_factory=list)
+    requests: list[tuple[str, messages.AnyRequest]] = field(default_factory=list)
     impostors: list[tuple[str, str]] = field(default_factory=list)
     """(the topic's frame, the name its payload claimed)."""
     events: int = 0
@@ -73,6 +78,10 @@ class Work:
                     if self._is_own(where.frame_id, batch.frame_id):
                         self.batches.append((where.frame_id, batch))
                         self.events += len(batch.events)
+                case "request":
+                    request = decode(message.payload, AnyRequest)
+                    if self._is_own(where.frame_id, request.frame_id):
+                        self.requests.append((where.frame_id, request))
         except Refused as refused:
             _drop("malformed", f"{where.kind} of {where.frame_id}: {refused.detail}")
 
@@ -86,7 +95,7 @@ class Work:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One Ack for one frame."""
+    """One Ack, or the answer to one request, for one frame."""
 
     topic: str
     payload: bytes
@@ -116,8 +125,13 @@ def perform(work: Work) -> list[Answer]:
     behind = [(one, hello) for one, hello in newest_hello.items() if hello.desired_version < versions.get(one, 0)]
     for _ in _all_or_each(_republish, [(one, hello) for one, hello in behind if one in enrolled]):
         pass
-    return [
-        _answer(outbox, seq, versions.get(outbox[0], 0), hello=outbox in greeted) for outbox, seq in committed.items()
+    answers: list[Answer] = []
+    for some in _all_or_each(_answer_requests, list(_newest(work.requests))):
+        answers += some
+    renewing = should_renew([frame_id for frame_id, _ in committed]) if committed else set()
+    return answers + [
+        _answer(outbox, seq, versions.get(outbox[0], 0), hello=outbox in greeted, renew=outbox[0] in renewing)
+        for outbox, seq in committed.items()
     ]
 
 
@@ -151,9 +165,28 @@ def _all_or_each(store: Callable[[list[tuple[str, T]]], Result], items: list[tup
             yield from _all_or_each(store, [item])
 
 
-def _answer(outbox: Outbox, seq: int, desired_version: int, *, hello: bool) -> Answer:
+def _newest(requests: list[tuple[str, messages.AnyRequest]]) -> Iterable[tuple[str, messages.AnyRequest]]:
+    """The last request of each kind of each frame: it waits for no answer to an earlier one."""
+    return {(frame_id, type(request)): (frame_id, request) for frame_id, request in requests}.values()
+
+
+@transaction.atomic
+def _answer_requests(asked: Iterable[tuple[str, messages.AnyRequest]]) -> list[Answer]:
+    return [
+        Answer(topics.frame_topic(frame_id, "answer"), encode(requests.answer(frame_id, request)))
+        for frame_id, request in sorted(asked, key=lambda one: one[0])  # in order, as everybody who locks many frames
+    ]
+
+
+def _answer(outbox: Outbox, seq: int, desired_version: int, *, hello: bool, renew: bool) -> Answer:
     frame_id, outbox_id = outbox
-    ack = messages.Ack(outbox_id=outbox_id, seq=seq, desired_version=desired_version, hello=hello or UNSET)
+    ack = messages.Ack(
+        outbox_id=outbox_id,
+        seq=seq,
+        desired_version=desired_version,
+        hello=hello or UNSET,
+        renew=renew or UNSET,
+    )
     return Answer(topics.frame_topic(frame_id, "ack"), encode(ack))
 
 

@@ -23,12 +23,13 @@ def encode(message: msgspec.Struct) -> bytes:
 
 def decode(data: bytes, kind: type[T], *, limit: int = MAX_MESSAGE) -> T:
     """The message in ``data``. Raises Refused(BAD_MESSAGE) with one sentence when it is not a ``kind``."""
+    name = getattr(kind, "__name__", "message")  # a union of messages has no name of its own
     if len(data) > limit:
-        raise Refused(Reason.BAD_MESSAGE, f"{kind.__name__} of {len(data)} bytes exceeds the limit of {limit}.")
+        raise Refused(Reason.BAD_MESSAGE, f"{name} of {len(data)} bytes exceeds the limit of {limit}.")
     decoder = _decoders.get(kind)
     if decoder is None:
         decoder = _decoders[kind] = msgspec.json.Decoder(kind)
     try:
         return decoder.decode(data)  # type: ignore[return-value]
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
-        raise Refused(Reason.BAD_MESSAGE, f"Not a valid {kind.__name__}: {error}.") from None
+        raise Refused(Reason.BAD_MESSAGE, f"Not a valid {name}: {error}.") from None

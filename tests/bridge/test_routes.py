@@ -1,22 +1,38 @@
 """What each message means, and that one that cannot be stored harms no other."""
 
+import time
+from datetime import timedelta
+from typing import cast
+
 import pytest
+from cryptography import x509
 from django.db import OperationalError, ProgrammingError, connection
+from django.utils import timezone
 from msgspec import UNSET
 
 from bridge.inbox import Message
 from bridge.routes import Answer, Work, perform
-from fleet.models import Frame, HealthEvent, Playback
+from fleet.models import Frame, FrameCertificate, HealthEvent, Playback
+from fleet.services.certificates import renew
+from ota import keys
 from protocol import messages
 from protocol.codec import decode, encode
+from protocol.envelope import SIGNED_TIME_TYPE, signed_bytes
 from protocol.topics import frame_topic
+from tests.fleet.births import common_name, csr, new_key
 from tests.fleet.factories import OUTBOX, batch, hello, make_frame, playback
 
 pytestmark = pytest.mark.django_db
 
 
 def _work(*come: tuple[str, messages.Message]) -> Work:
-    kinds = {messages.Hello: "hello", messages.ReportedState: "reported", messages.TelemetryBatch: "events"}
+    kinds = {
+        messages.Hello: "hello",
+        messages.ReportedState: "reported",
+        messages.TelemetryBatch: "events",
+        messages.TimeRequest: "request",
+        messages.CertificateRequest: "request",
+    }
     work = Work()
     for number, (frame_id, message) in enumerate(come):
         topic = frame_topic(frame_id, kinds[type(message)])  # type: ignore[arg-type]
@@ -96,3 +112,78 @@ def test_what_the_database_is_to_blame_for_is_not_dropped() -> None:
         cursor.execute("ALTER TABLE fleet_playback RENAME TO elsewhere")
     with pytest.raises((OperationalError, ProgrammingError)):
         perform(_work(("frame-1", batch(playback(1)))))
+
+
+NONCE = "a" * 32
+
+
+def _said(answers: list[Answer]) -> dict[str, messages.AnyAnswer]:
+    kind = cast(type[messages.AnyAnswer], messages.AnyAnswer)
+    found = {}
+    for answer in answers:
+        frame_id = answer.topic.split("/")[2]
+        assert answer.topic == frame_topic(frame_id, "answer")
+        found[frame_id] = decode(answer.payload, kind)
+    return found
+
+
+def test_a_frame_that_asks_for_the_time_gets_it_signed() -> None:
+    keys.make_missing()
+    make_frame()
+    said = _said(perform(_work(("frame-1", messages.TimeRequest(frame_id="frame-1", nonce=NONCE)))))["frame-1"]
+    assert isinstance(said, messages.TimeAnswer)
+    envelope = said.time
+    key = keys.online_key("director")
+    assert envelope.payload_type == SIGNED_TIME_TYPE
+    key.private.public_key().verify(envelope.signatures[0].sig, signed_bytes(SIGNED_TIME_TYPE, envelope.payload))
+    told = decode(envelope.payload, messages.SignedTime)
+    assert told.nonce == NONCE
+    assert abs(told.at / 1000 - time.time()) < 5
+
+
+def test_a_frame_gets_its_next_certificate_for_its_own_key_and_topic() -> None:
+    for name in ("frame-1", "frame-2"):
+        make_frame(name)
+    key = new_key()
+    asked = messages.CertificateRequest(frame_id="frame-1", nonce=NONCE, csr=csr(key))
+    said = _said(perform(_work(("frame-1", asked), ("frame-2", asked))))
+    assert set(said) == {"frame-1"}
+    answer = said["frame-1"]
+    assert isinstance(answer, messages.CertificateAnswer)
+    certificate = x509.load_pem_x509_certificate(answer.certificate.encode())
+    assert (common_name(certificate), certificate.public_key()) == ("frame-1", key.public_key())
+    assert HealthEvent.objects.get().frame_id == "frame-2"
+
+
+def test_a_request_that_is_not_granted_is_answered_too() -> None:
+    for name in ("frame-1", "frame-2"):
+        make_frame(name)
+    key = new_key()
+    said = _said(
+        perform(
+            _work(
+                ("frame-1", messages.CertificateRequest(frame_id="frame-1", nonce=NONCE, csr=csr(key))),
+                ("frame-2", messages.CertificateRequest(frame_id="frame-2", nonce=NONCE, csr=csr(key))),
+                ("nobody", messages.CertificateRequest(frame_id="nobody", nonce=NONCE, csr=csr(new_key()))),
+            )
+        )
+    )
+    assert isinstance(said["frame-1"], messages.CertificateAnswer)
+    for name in ("frame-2", "nobody"):
+        assert isinstance(said[name], messages.RefusedAnswer)
+    assert FrameCertificate.objects.count() == 1
+
+
+def test_a_malformed_request_is_dropped() -> None:
+    work = Work()
+    for payload in (b"", b"{}", b'{"type":"other"}', b"[" * 5_000, b"x" * 70_000):
+        work.add(Message(frame_topic("frame-1", "request"), payload, 1, 1))
+    assert work == Work()
+
+
+def test_an_ack_tells_a_frame_to_renew_its_certificate() -> None:
+    for name, age in (("frame-1", 710), ("frame-2", 10)):
+        make_frame(name)
+        renew(name, csr(new_key()), now=timezone.now() - timedelta(days=age))
+    acks = _acks(perform(_work(("frame-1", hello("frame-1")), ("frame-2", hello("frame-2")))))
+    assert {name: ack.renew for name, ack in acks.items()} == {"frame-1": True, "frame-2": UNSET}
