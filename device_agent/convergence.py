@@ -26,18 +26,25 @@ from device_agent.installer.events import (
 from device_agent.installer.machine import MAX_TRIAL_ATTEMPTS
 from device_agent.installer.slots import Installed, Slot
 from device_agent.ports import FrameIdentity, Ports, SignedTarget, TrialReport
+from device_agent.transfer.download import fetch_missing
+from device_agent.transfer.meter import Progress
 from protocol.codec import decode
 from protocol.errors import Reason, Refused
 from protocol.limits import MAX_MESSAGE
-from protocol.messages import DesiredState, TargetRef
+from protocol.messages import DesiredState, TargetRef, TransferPolicy
 from protocol.repository import ROLE_OF_KIND, ReleaseManifest, role_of
-from protocol.sequences import Perform, Program, RetryPolicy, Sequence, fetch_object, refresh
+from protocol.sequences import Perform, Program, RetryPolicy, Sequence, refresh
 
 log = logging.getLogger(__name__)
 
 
 def converge(
-    desired: DesiredState, identity: FrameIdentity, ports: Ports, installer: Installer, retry: RetryPolicy
+    desired: DesiredState,
+    identity: FrameIdentity,
+    ports: Ports,
+    installer: Installer,
+    retry: RetryPolicy,
+    progress: Progress,
 ) -> Program[None]:
     """Make the frame run ``desired``. Never raises what came from outside: it ends in the journal."""
     if desired.release is None:
@@ -52,7 +59,7 @@ def converge(
         return
     installer.apply(Began(desired.version, desired.release.sha256))
     try:
-        yield from _install(desired.release, desired.targets, identity, ports, installer, retry)
+        yield from _install(desired, desired.release, identity, ports, installer, retry, progress)
     except Exception as error:
         failure = failure_of(error)
         # A trial that the frame could not run says nothing about the release; it is tried again, a few times.
@@ -61,13 +68,16 @@ def converge(
 
 
 def _install(
+    desired: DesiredState,
     release: TargetRef,
-    targets: list[TargetRef],
     identity: FrameIdentity,
     ports: Ports,
     installer: Installer,
     retry: RetryPolicy,
+    progress: Progress,
 ) -> Program[None]:
+    targets = desired.targets
+    policy = desired.transfer if isinstance(desired.transfer, TransferPolicy) else TransferPolicy(base_model=True)
     if installer.journal.trial_attempts >= MAX_TRIAL_ATTEMPTS:
         raise Refused(
             Reason.TRIAL_FAILED,
@@ -76,10 +86,11 @@ def _install(
         )
     signed = yield from _agree(release, targets, ports, retry)
     keep = installer.journal.files() | {target.sha256 for target in signed}
-    yield from _fetch_missing(signed[:1], keep, ports, retry)
+    yield from fetch_missing(signed[:1], keep, ports, policy, progress, retry)
     _check_manifest(ports.store.read(release.sha256), targets)
     slot = _compatible(signed, identity, installer.journal.security_epoch)
-    yield from _fetch_missing(signed[1:], keep, ports, retry)
+    _may_bring_base_model(signed, ports, policy)
+    yield from fetch_missing(signed[1:], keep, ports, policy, progress, retry)
     installer.apply(Fetched())
 
     def check() -> None:
@@ -123,22 +134,15 @@ def _agree(
     return signed
 
 
-def _fetch_missing(
-    signed: Items[SignedTarget], keep: frozenset[str], ports: Ports, retry: RetryPolicy
-) -> Sequence[None]:
-    missing = [target for target in signed if not ports.store.has(target.sha256)]
-    needed = sum(target.length for target in missing)
-    try:
-        ports.store.room(needed)
-    except Refused:
-        # Releases that were given up before their slot was written may be what fills the disk.
-        ports.store.collect(keep)
-        ports.store.room(needed)
-    for target in missing:
-        sink = ports.store.sink(target.sha256, target.length)
-        log.info("Fetching %s (%d bytes)", target.path, target.length)
-        moved = yield from fetch_object(target.manifest.index, target.sha256, target.length, sink, retry)
-        log.info("Fetched %s, %d bytes moved", target.path, moved)
+def _may_bring_base_model(signed: Items[SignedTarget], ports: Ports, policy: TransferPolicy) -> None:
+    """A delta is a few hundred kB and its base model hundreds of MB: nobody's line carries that unasked."""
+    for target in signed:
+        if target.manifest.kind == "base_model" and not policy.base_model and not ports.store.has(target.sha256):
+            raise Refused(
+                Reason.NEEDS_FULL_MODEL,
+                f"This frame lacks {target.path} ({target.length / 1e6:.1f} MB), and the rollout does not allow it to "
+                "fetch a base model: start one that does.",
+            )
 
 
 def _check_manifest(document: bytes, targets: list[TargetRef]) -> None:

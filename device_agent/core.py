@@ -24,6 +24,7 @@ from device_agent.installer.slots import Journal, Slot
 from device_agent.ports import FrameIdentity, Ports, TrialPolicy
 from device_agent.reports import figures, hello, release_of, reported_state
 from device_agent.telemetry import health
+from device_agent.transfer.meter import Progress
 from device_agent.trial.probation import Watch
 from protocol import topics
 from protocol.codec import encode
@@ -69,6 +70,7 @@ class FrameCore:
         self._failures = 0
         self._report_at: float | None = None
         director_root = ports.trust(ports.documents).director_root
+        self._progress = Progress(self._report)
         self._installer = Installer(ports.journal, report=self._report, note=self._note, collect=self._collect)
         self._gate = Gate(identity.frame_id, ports.documents, self._installer, director_root, note=self._note)
         self._session = Session(identity.frame_id, ports.outbox, self._hello, self._offered)
@@ -242,7 +244,7 @@ class FrameCore:
         if self._desired is None or self._exchange is not None or not self._online:
             return
         desired, self._desired = self._desired, None
-        program = converge(desired, self.identity, self._ports, self._installer, self._retry)
+        program = converge(desired, self.identity, self._ports, self._installer, self._retry, self._progress)
         self._exchange = Exchange(program)
         self._out += self._exchange.start(self._now, connected=True)
 
@@ -266,7 +268,7 @@ class FrameCore:
     def _report(self, again_s: float = REPORT_AGAIN_S) -> None:
         if not self._online:
             return  # the next connection begins with a report
-        state = reported_state(self.identity, self.journal, self._policy, self._ports.now_ms())
+        state = reported_state(self.identity, self.journal, self._policy, self._progress, self._ports.now_ms())
         self._out.append(Publish(topics.frame_topic(self.identity.frame_id, "reported"), encode(state)))
         self._report_at = self._now + again_s
 

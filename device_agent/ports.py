@@ -11,10 +11,12 @@ from typing import Protocol
 from tuf.api.metadata import Root
 
 from device_agent.installer.slots import Journal, Slot
+from device_agent.transfer.ports import TransferPorts
 from protocol import session
+from protocol.fetching import ObjectSink
 from protocol.messages import AnyEvent, Failure, LipError
 from protocol.repository import ArtifactManifest
-from protocol.sequences import ObjectSink, Trust
+from protocol.sequences import Trust
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +61,9 @@ class Store(Protocol):
 
     def sink(self, sha256: str, length: int) -> ObjectSink:
         """Where its chunks go."""
+
+    def held(self, sha256: str) -> int:
+        """Bytes on the disk of one that is on its way: so much less is needed for it."""
 
     def check(self, sha256: str, length: int) -> None:
         """Read it again and compare; a damaged one is deleted. Raises Refused(BAD_ARTIFACT)."""
@@ -144,3 +149,4 @@ class Ports:
     trial: Trial
     trust: Callable[[DocumentStore], FrameTrust]
     now_ms: Callable[[], int] = wall_clock_ms
+    transfer: TransferPorts = field(default_factory=TransferPorts)

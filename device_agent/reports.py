@@ -4,6 +4,7 @@ import math
 
 from device_agent.installer.slots import Journal
 from device_agent.ports import FrameIdentity, TrialPolicy
+from device_agent.transfer.meter import Progress
 from protocol.messages import Hello, ReportedState
 
 
@@ -34,7 +35,9 @@ def figures(journal: Journal, policy: TrialPolicy) -> dict[str, float]:
     return {name: value for name, value in measured.items() if math.isfinite(value)}
 
 
-def reported_state(identity: FrameIdentity, journal: Journal, policy: TrialPolicy, at: int) -> ReportedState:
+def reported_state(
+    identity: FrameIdentity, journal: Journal, policy: TrialPolicy, progress: Progress, at: int
+) -> ReportedState:
     """The report of this moment; ``at`` in ms since 1970 UTC."""
     return ReportedState(
         frame_id=identity.frame_id,
@@ -49,5 +52,5 @@ def reported_state(identity: FrameIdentity, journal: Journal, policy: TrialPolic
         target=journal.target,
         failure=journal.failure,
         lip_errors=list(journal.lip_errors),
-        figures=figures(journal, policy),
+        figures=figures(journal, policy) | (progress.figures if journal.state == "downloading" else {}),
     )

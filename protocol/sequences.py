@@ -3,20 +3,21 @@
 A sequence is a generator. It yields what it needs next and is sent what came back:
 
     data = yield Want(topic, limit, timeout_s)   # bytes, or None when nothing came in time
+    came = yield Gather(limits, timeout_s)       # (topic, bytes) of any of these topics, or None
     yield Pause(seconds)
     result = yield Perform(call)                 # only in a Program: slow work, done beside the loop
 
 ``protocol.exchange`` turns that into subscriptions and deadlines; agent (paho) and simulator (asyncio) only move
 bytes. MQTT has no "not found": silence is retried a bounded number of times with capped, jittered backoff and then
-refused, so nothing downloads for ever.
+refused, so nothing downloads for ever. Objects are fetched by ``protocol.fetching``.
 """
 
 import random
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
-from protocol import chunks, topics
+from protocol import topics
 from protocol.codec import decode
 from protocol.errors import Reason, Refused
 from protocol.limits import MAX_DOCUMENT, MAX_MESSAGE, MAX_ROOT_STEPS
@@ -32,6 +33,18 @@ class Want:
 
     topic: str
     limit: int
+    timeout_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Gather:
+    """Subscribe to exactly these topics at QoS 0 (each with the longest payload to take) and give me the next message
+    of any of them as (topic, payload), or None after ``timeout_s`` without one.
+
+    Those that the next step asks for again stay subscribed.
+    """
+
+    limits: Mapping[str, int]
     timeout_s: float
 
 
@@ -53,17 +66,21 @@ class Perform:
 
 
 Sequence = Generator[Want | Pause, bytes | None, T]
-Program = Generator[Want | Pause | Perform, Any, T]
+Program = Generator[Want | Gather | Pause | Perform, Any, T]
 """A sequence that also has work performed; every Sequence is one."""
 
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """How long silence is borne. Defaults: 8 tries, from 5 s patience, backing off from 1 s to 60 s."""
+    """How long silence is borne: ``tries`` for one document or chunk, backing off from 1 s to 60 s; the patience of
+    each try doubles from ``timeout_s`` to ``max_timeout_s``. ``object_tries`` bounds what all chunks of one object may
+    cost beyond their first try, so that a broker that answers late each time cannot keep a frame busy for ever."""
 
     tries: int = 8
     wrong_bytes_tries: int = 3
+    object_tries: int = 100
     timeout_s: float = 5.0
+    max_timeout_s: float = 20.0
     first_backoff_s: float = 1.0
     max_backoff_s: float = 60.0
 
@@ -73,21 +90,12 @@ class RetryPolicy:
         ceiling = min(self.max_backoff_s, self.first_backoff_s * 2.0**attempt)
         return ceiling * random.uniform(0.5, 1.0)  # noqa: S311  jitter needs no secrecy
 
+    def longer(self, timeout_s: float) -> float:
+        """The patience after one of ``timeout_s`` was not enough: a slow link needs more."""
+        return min(self.max_timeout_s, 2.0 * timeout_s)
+
 
 DEFAULT_RETRY = RetryPolicy()
-
-
-class ObjectSink(Protocol):
-    """Where the chunks of one object go, in order. What was kept before a cut is kept."""
-
-    def resume(self, chunk_hashes: list[str]) -> int:
-        """How many leading chunks are already there and hash as they should; anything after them is discarded."""
-
-    def append(self, chunk: bytes) -> None:
-        """Keep the next chunk. Raises Refused(DISK_FULL) when it cannot."""
-
-    def finish(self) -> None:
-        """All chunks are there: check the whole object's hash and keep it under its name. Raises Refused."""
 
 
 class Trust(Protocol):
@@ -113,59 +121,23 @@ class Trust(Protocol):
 
 
 def _get(topic: str, limit: int, retry: RetryPolicy, what: str) -> Sequence[bytes]:
+    timeout_s = retry.timeout_s
     for attempt in range(retry.tries):
-        data = yield Want(topic, limit, retry.timeout_s)
+        data = yield Want(topic, limit, timeout_s)
         if data is not None:
             return data
+        timeout_s = retry.longer(timeout_s)
         if attempt + 1 < retry.tries:
             yield Pause(retry.backoff(attempt))
-    raise Refused(
+    raise never_came(what, retry.tries)
+
+
+def never_came(what: str, tries: int) -> Refused:
+    """The refusal of something that was asked for ``tries`` times."""
+    return Refused(
         Reason.NOT_AVAILABLE,
-        f"The {what} did not come in {retry.tries} tries: check that the backend has published it.",
+        f"The {what} did not come in {tries} tries: check that the backend has published it.",
     )
-
-
-def fetch_chunk(sha256: str, length: int, retry: RetryPolicy = DEFAULT_RETRY) -> Sequence[bytes]:
-    """One chunk, verified. Raises Refused(TAMPERED_CHUNK) when it keeps coming with the wrong bytes."""
-    for attempt in range(retry.wrong_bytes_tries):
-        data = yield from _get(topics.chunk_topic(sha256), length, retry, f"chunk {sha256[:12]}")
-        if len(data) == length and chunks.sha256_hex(data) == sha256:
-            return data
-        if attempt + 1 < retry.wrong_bytes_tries:
-            yield Pause(retry.backoff(attempt))
-    raise Refused(
-        Reason.TAMPERED_CHUNK,
-        f"Chunk {sha256[:12]} does not hash to its name: publish the artifact again from a clean copy.",
-    )
-
-
-def fetch_index(root: str | None, sha256: str, length: int, retry: RetryPolicy = DEFAULT_RETRY) -> Sequence[list[str]]:
-    """Hashes of all chunks of the object. ``root`` is from the signed target."""
-    if chunks.chunk_count(length) == 1:
-        return [sha256]
-    if root is None:
-        raise Refused(Reason.BAD_MESSAGE, "The signed target names no chunk index: push the release again.")
-    hashes = [root]
-    for index_length in chunks.index_lengths(length):
-        index = bytearray()
-        for number, chunk in enumerate(hashes):
-            index += yield from fetch_chunk(chunk, chunks.chunk_length(index_length, number), retry)
-        hashes = chunks.digests(bytes(index))
-    return hashes
-
-
-def fetch_object(
-    root: str | None, sha256: str, length: int, sink: ObjectSink, retry: RetryPolicy = DEFAULT_RETRY
-) -> Sequence[int]:
-    """Bring one object into ``sink``, one chunk at a time, going on where it was cut. Returns the bytes transferred."""
-    hashes = yield from fetch_index(root, sha256, length, retry)
-    transferred = 0
-    for number in range(sink.resume(hashes), len(hashes)):
-        chunk = yield from fetch_chunk(hashes[number], chunks.chunk_length(length, number), retry)
-        sink.append(chunk)
-        transferred += len(chunk)
-    sink.finish()
-    return transferred
 
 
 def refresh(trust: Trust, delegated: list[str], retry: RetryPolicy = DEFAULT_RETRY) -> Sequence[None]:

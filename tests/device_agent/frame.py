@@ -15,6 +15,7 @@ from device_agent.storage.store import MemoryStore
 from device_agent.trust.image import ImageTrust
 from protocol import topics
 from protocol.exchange import Command, Done, Publish, Subscribe, Unsubscribe
+from protocol.fetching import WINDOW
 from protocol.messages import HealthEvent, Hello, LipError, ReportedState
 from protocol.sequences import Perform, RetryPolicy
 
@@ -97,7 +98,8 @@ class Frame:
                 case Subscribe(topic):
                     self.subscribed.add(topic)
                     repo = [held for held in self.subscribed if held.startswith("repo/")]
-                    assert len(repo) <= 1, f"one exact topic at a time, not {repo}"
+                    bound = WINDOW if all(held.startswith("repo/chunk/") for held in repo) else 1
+                    assert len(repo) <= bound, f"exact topics, {bound} at a time, not {repo}"
                     payload = self.retained.get(topic)
                     if payload is not None and self.before_message(topic):
                         self.fetched[topic] += 1

@@ -11,8 +11,9 @@ from ota.services import director
 from protocol import topics
 from protocol.chunks import index_lengths, sha256_hex
 from protocol.codec import decode
+from protocol.fetching import Way, fetch_object
 from protocol.messages import RepoHead
-from protocol.sequences import fetch_object, refresh
+from protocol.sequences import refresh
 from tests.ota.offline import File, Offline, file
 from tests.ota.world import BASE, Enrol, publish_all, push
 
@@ -102,7 +103,7 @@ def test_a_frame_finds_everything_the_release_needs_among_the_messages(release_1
     assert seen.roles == ["timestamp", "snapshot", "targets", "base", "lora", "release"]
     for artifact in release_1_1.artifacts.all():
         sink.data = b""
-        answer(fetch_object(artifact.index_root or None, artifact.sha256, artifact.length, sink))
+        answer(fetch_object(artifact.index_root or None, artifact.sha256, artifact.length, sink, way=Way(window=1)))
         assert sha256_hex(sink.data) == artifact.sha256
 
 
