@@ -75,6 +75,10 @@ class Client:
         """The JSON answer of a POST."""
         return self._json("POST", path, json=body)
 
+    def put(self, path: str, body: object) -> Any:
+        """The JSON answer of a PUT."""
+        return self._json("PUT", path, json=body)
+
     def watch(self, path: str) -> Iterator[Any]:
         """The JSON answer of a GET, again and again; None while the server is silent, which is borne for a while."""
         silent_since: float | None = None

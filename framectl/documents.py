@@ -1,20 +1,22 @@
-"""The TUF documents of an offline folder, without I/O: made, signed, advanced by one version, verified.
+"""The TUF documents of an offline folder, without I/O: made, advanced by one version, checked for signatures.
 
-One signature per role satisfies each role here (threshold 1); documents that come from elsewhere are verified against
-whatever threshold their delegator demands.
+Nothing here signs. A document is made unsigned, collects signatures (``framectl.proposals``), and counts once its
+delegators' thresholds are met: a root needs its own keys and those of the root before it.
 """
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, cast
+from typing import Any
 
 import msgspec
-from securesystemslib.signer import CryptoSigner
-from tuf.api.exceptions import RepositoryError
-from tuf.api.metadata import DelegatedRole, Delegations, Key, Metadata, Root, Signed, TargetFile, Targets
-from tuf.api.serialization import DeserializationError
+from securesystemslib.exceptions import UnverifiedSignatureError
+from securesystemslib.signer import Key
+from tuf.api.metadata import DelegatedRole, Delegations, Metadata, Root, Signed, TargetFile, Targets
+from tuf.api.serialization import DeserializationError, SerializationError
 
 from framectl.errors import CommandFailed
+from framectl.publickeys import label
 from protocol.limits import MAX_DOCUMENT
 from protocol.repository import DELEGATIONS, DIRECTOR_ROOT, OFFLINE_ROLES, ArtifactManifest
 
@@ -22,13 +24,45 @@ LIFETIME = timedelta(days=365)
 """How long an offline document is valid."""
 
 KEY_ROLES = (*OFFLINE_ROLES, DIRECTOR_ROOT)
-"""Every role with a key in the offline folder."""
+"""Every role with offline keys."""
 
 ROOTS = ("root", DIRECTOR_ROOT)
 TARGETS_ROLES = ("targets", *DELEGATIONS)
+ALL = (*ROOTS, *TARGETS_ROLES)
+"""Every document of the folder, delegators first."""
+
+SIGNATURE_SIZE = 300
+"""Bytes kept free in a document for each signature it still collects."""
 
 Documents = dict[str, Metadata[Any]]
-"""Role -> signed document; ``director-root`` is the director's root."""
+"""Role -> document; ``director-root`` is the director's root."""
+
+
+@dataclass(frozen=True, slots=True)
+class Holders:
+    """Whose keys a role has, and how many of them must sign."""
+
+    keys: tuple[Key, ...]
+    threshold: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """What one delegator demands of one document: ``threshold`` of its keys; these have signed, those have not."""
+
+    role: str
+    threshold: int
+    signed: dict[str, Key]
+    unsigned: dict[str, Key]
+
+    @property
+    def met(self) -> bool:
+        """Whether enough have signed."""
+        return len(self.signed) >= self.threshold
+
+    def __str__(self) -> str:
+        missing = ", ".join(sorted(label(key) for key in self.unsigned.values())) or "nobody: no key is named for it"
+        return f"The {self.role} document has {len(self.signed)} of {self.threshold} signatures: missing {missing}"
 
 
 def online_keys(text: bytes) -> dict[str, Key]:
@@ -49,30 +83,54 @@ def online_keys(text: bytes) -> dict[str, Key]:
     return keys
 
 
-def first_documents(signers: Mapping[str, CryptoSigner], online: Mapping[str, Key], now: datetime) -> Documents:
-    """Version 1 of every offline document. ``signers`` has all KEY_ROLES, ``online`` snapshot, timestamp, director."""
-    expires = _expiry(now)
+def first_documents(holders: Mapping[str, Holders], online: Mapping[str, Key], now: datetime) -> Documents:
+    """Version 1 of every document, unsigned. ``holders`` has KEY_ROLES, ``online`` snapshot, timestamp, director."""
+    expires = expiry(now)
     root = Root(version=1, expires=expires, consistent_snapshot=True)
-    root.add_key(signers["root"].public_key, "root")
-    root.add_key(signers["targets"].public_key, "targets")
-    root.add_key(online["snapshot"], "snapshot")
-    root.add_key(online["timestamp"], "timestamp")
-
     # The director's root delegates only its targets role; snapshot and timestamp have no key, so nothing can be theirs.
     director = Root(version=1, expires=expires, consistent_snapshot=True)
-    director.add_key(signers[DIRECTOR_ROOT].public_key, "root")
+    for document, role, name in (
+        (root, "root", "root"),
+        (root, "targets", "targets"),
+        (director, "root", DIRECTOR_ROOT),
+    ):
+        for key in holders[name].keys:
+            document.add_key(key, role)
+        document.roles[role].threshold = holders[name].threshold
+    root.add_key(online["snapshot"], "snapshot")
+    root.add_key(online["timestamp"], "timestamp")
     director.add_key(online["director"], "targets")
 
     delegated = {
-        role: DelegatedRole(role, [signers[role].public_key.keyid], 1, terminating=True, paths=list(paths))
+        role: DelegatedRole(
+            role,
+            [key.keyid for key in holders[role].keys],
+            holders[role].threshold,
+            terminating=True,
+            paths=list(paths),
+        )
         for role, paths in DELEGATIONS.items()
     }
-    keys = {signers[role].public_key.keyid: signers[role].public_key for role in DELEGATIONS}
-    targets = Targets(version=1, expires=expires, delegations=Delegations(cast("dict[str, Key]", keys), delegated))
+    keys = {key.keyid: key for role in DELEGATIONS for key in holders[role].keys}
+    targets = Targets(version=1, expires=expires, delegations=Delegations(keys, delegated))
 
     documents: dict[str, Signed] = {"root": root, DIRECTOR_ROOT: director, "targets": targets}
     documents |= {role: Targets(version=1, expires=expires) for role in DELEGATIONS}
-    return {role: _signed(document, signers[role]) for role, document in documents.items()}
+    return {role: Metadata(document) for role, document in documents.items()}
+
+
+def next_version(current: Metadata[Any], now: datetime) -> Metadata[Any]:
+    """The same content as the next version, unsigned."""
+    document = copy_of(current)
+    document.signed.version += 1
+    document.signed.expires = expiry(now)
+    document.signatures.clear()
+    return document
+
+
+def copy_of(document: Metadata[Any]) -> Metadata[Any]:
+    """An independent copy."""
+    return Metadata.from_bytes(document.to_bytes())
 
 
 def target_file(path: str, length: int, sha256: str, manifest: ArtifactManifest) -> TargetFile:
@@ -80,17 +138,13 @@ def target_file(path: str, length: int, sha256: str, manifest: ArtifactManifest)
     return TargetFile(length, {"sha256": sha256}, path, {"custom": msgspec.to_builtins(manifest)})
 
 
-def with_targets(
-    role: str, current: Metadata[Targets], added: Iterable[TargetFile], signer: CryptoSigner, now: datetime
-) -> Metadata[Targets]:
-    """The next version of a delegated document, with more targets and all earlier ones unchanged."""
-    document: Metadata[Targets] = Metadata.from_bytes(current.to_bytes())
-    document.signed.version += 1
-    document.signed.expires = _expiry(now)
+def with_targets(role: str, documents: Documents, added: Iterable[TargetFile], now: datetime) -> Metadata[Targets]:
+    """The next version of a delegated document, unsigned, with more targets and all earlier ones unchanged."""
+    document = next_version(documents[role], now)
     for target in added:
         document.signed.targets[target.path] = target
-    document.sign(signer)
-    if (size := len(document.to_bytes())) > MAX_DOCUMENT:
+    threshold = delegations(documents["targets"])[role].threshold
+    if (size := len(document.to_bytes()) + threshold * SIGNATURE_SIZE) > MAX_DOCUMENT:
         raise CommandFailed(
             f"The {role} document would have {size} bytes and frames take {MAX_DOCUMENT} at most: "
             "start a new repository."
@@ -114,20 +168,44 @@ def parse(role: str, data: bytes) -> Metadata[Any]:
 
 def verify(documents: Documents) -> None:
     """Every document is signed by its delegator's keys, from the two roots down. Raises CommandFailed."""
-    for role in (*ROOTS, *TARGETS_ROLES):
+    for role in ALL:
         if role not in documents:
             raise CommandFailed(f"The {role} document is missing: restore the offline folder, or pull from the server.")
-        delegator = documents[_delegator(role)].signed
-        verify_by(delegator, role, documents[role])
+        verify_by(documents[delegator_of(role)].signed, role, documents[role])
 
 
 def verify_by(delegator: Root | Targets, role: str, document: Metadata[Any]) -> None:
     """``document`` carries enough signatures of the keys ``delegator`` names for it. Raises CommandFailed."""
+    need = need_of(delegator, role, document)
+    if not need.met:
+        raise CommandFailed(f"{need}.")
+
+
+def need_of(delegator: Root | Targets, role: str, document: Metadata[Any]) -> Need:
+    """What ``delegator`` demands of ``document`` and who has signed it. Raises CommandFailed."""
     name = "root" if role in ROOTS else role
     try:
-        delegator.verify_delegate(name, document.signed_bytes, document.signatures)
-    except (RepositoryError, ValueError) as error:
-        raise CommandFailed(f"The {role} document has no valid signature of the {role} key ({error}).") from None
+        result = delegator.get_verification_result(name, document.signed_bytes, document.signatures)
+    except (ValueError, KeyError, UnverifiedSignatureError, SerializationError) as error:
+        raise CommandFailed(f"The {role} document cannot be checked: {error}.") from None
+    return Need(role, result.threshold, dict(result.signed), dict(result.unsigned))
+
+
+def needs(proposed: Documents, current: Documents) -> list[Need]:
+    """All that ``proposed`` must be signed by before it may follow ``current``; what is demanded twice is said once."""
+    found: list[Need] = []
+    merged = current | proposed
+    for role in ALL:
+        if role not in proposed:
+            continue
+        delegators = [merged[delegator_of(role)].signed]
+        if role in ROOTS and role in current:
+            delegators.insert(0, current[role].signed)
+        for delegator in delegators:
+            need = need_of(delegator, role, proposed[role])
+            if need not in found:
+                found.append(need)
+    return found
 
 
 def refuse_expired(documents: Documents, now: datetime) -> None:
@@ -135,21 +213,26 @@ def refuse_expired(documents: Documents, now: datetime) -> None:
     for role in (*ROOTS, "targets"):
         if documents[role].signed.is_expired(now):
             raise CommandFailed(
-                f"The {role} document expired on {documents[role].signed.expires:%Y-%m-%d}: renew it first."
+                f"The {role} document expired on {documents[role].signed.expires:%Y-%m-%d}: renew it first, "
+                "with `framectl keys renew`."
             )
 
 
-def _delegator(role: str) -> str:
+def delegations(targets: Metadata[Any]) -> dict[str, DelegatedRole]:
+    """The delegated roles of the top-level targets document. Raises CommandFailed when there are none."""
+    found = targets.signed.delegations
+    if found is None or not found.roles:
+        raise CommandFailed("The targets document delegates nothing: restore the offline folder from its backup.")
+    return dict(found.roles)
+
+
+def delegator_of(role: str) -> str:
+    """The document that names the keys of ``role``'s document."""
     if role in ROOTS:
         return role
     return "root" if role == "targets" else "targets"
 
 
-def _expiry(now: datetime) -> datetime:
+def expiry(now: datetime) -> datetime:
+    """When a document made now expires."""
     return now.astimezone(UTC).replace(microsecond=0) + LIFETIME
-
-
-def _signed(signed: Signed, signer: CryptoSigner) -> Metadata[Any]:
-    document: Metadata[Any] = Metadata(signed)
-    document.sign(signer)
-    return document

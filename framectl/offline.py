@@ -1,76 +1,95 @@
 """The offline folder: private keys, the newest signed documents, and the manifests of the releases signed so far.
 
-``keys/<role>.pem``                Ed25519, PKCS#8 PEM, mode 0600
+``keys/*.pem``                     private keys, PKCS#8 PEM, mode 0600; none where people keep their own
 ``metadata/<version>.root.json``   and ``<version>.director-root.json``: every version, the trust anchors of frames
 ``metadata/<role>.json``           targets, base, lora, agent, release: the newest version
+``metadata/proposed.json``         documents that still collect signatures (``framectl.proposals``)
 ``releases/<name>-<version>.json`` release manifests, byte for byte as they were signed
 
 Several documents change together. They are written to ``metadata/pending.json`` first and then put in place, so an
 interruption anywhere is completed by the next command that opens the folder.
 """
 
+import base64
 import fcntl
 import json
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    NoEncryption,
-    PrivateFormat,
-    load_pem_private_key,
-)
-from securesystemslib.signer import CryptoSigner
-from tuf.api.metadata import Key, Metadata
+from securesystemslib.signer import CryptoSigner, Key, Signer
+from tuf.api.metadata import Metadata
 
 from framectl import documents as tuf
+from framectl import signers
 from framectl.errors import CommandFailed
-from protocol.limits import MAX_DOCUMENT, MAX_MESSAGE
+from framectl.files import read_file, write_file
+from framectl.proposals import OpenRelease, Proposal, add_signatures, missing
+from framectl.publickeys import with_name
+from protocol.limits import MAX_DOCUMENT
 
-_MAX_KEY = 4096
-_MAX_PENDING = 8 * MAX_DOCUMENT
+_MAX_PENDING = 16 * MAX_DOCUMENT
+_MAX_KEYS = 64
 
 
 class OfflineFolder:
-    """An opened offline folder; ``documents`` are verified from the roots down."""
+    """An opened offline folder. ``documents`` are verified from the roots down; there are none before the first
+    ceremony is complete. ``proposal`` is what still collects signatures."""
 
-    def __init__(self, path: Path, documents: tuf.Documents) -> None:
+    def __init__(self, path: Path, documents: tuf.Documents, proposal: Proposal | None = None) -> None:
         self.path = path
         self.documents = documents
+        self.proposal = proposal
 
     @classmethod
     def create(cls, path: Path, online: Mapping[str, Key], now: datetime) -> "OfflineFolder":
-        """Make keys and first documents in a new folder. Raises CommandFailed when something is there already."""
+        """Make one key per role and the signed first documents in a new folder. Raises CommandFailed."""
+        private = {role: Ed25519PrivateKey.generate() for role in tuf.KEY_ROLES}
+        mine = {role: CryptoSigner(key) for role, key in private.items()}
+        holders = {role: tuf.Holders((with_name(signer.public_key, role),)) for role, signer in mine.items()}
+        proposed = tuf.first_documents(holders, online, now)
+        add_signatures(proposed, {}, list(mine.values()))
+        pems = {f"keys/{role}.pem": signers.pem_of(key, None) for role, key in private.items()}
+        return cls._build(path, cls(path, proposed), pems)
+
+    @classmethod
+    def begin(cls, path: Path, proposal: Proposal) -> "OfflineFolder":
+        """A new folder without private keys, whose first documents still collect signatures. Raises CommandFailed."""
+        return cls._build(path, cls(path, {}, proposal), {})
+
+    @classmethod
+    def _build(cls, path: Path, content: "OfflineFolder", pems: Mapping[str, bytes]) -> "OfflineFolder":
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
             raise CommandFailed(f"{path} exists already and keys are never overwritten: choose a new folder.")
-        private = {role: Ed25519PrivateKey.generate() for role in tuf.KEY_ROLES}
-        signers = {role: CryptoSigner(key) for role, key in private.items()}
-        documents = tuf.first_documents(signers, online, now)
         path.parent.mkdir(parents=True, exist_ok=True)
         # Built aside and renamed: either the whole folder is there or nothing.
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}-") as holder:
             aside = Path(holder) / "folder"
             for name in ("", "keys", "metadata", "releases"):
                 (aside / name).mkdir(mode=0o700)
-            for role, key in private.items():
-                pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-                write_file(aside / "keys" / f"{role}.pem", pem, mode=0o600)
-            folder = cls(aside, documents)
-            for role in documents:
-                write_file(folder.document_path(role), documents[role].to_bytes())
+            for name, pem in pems.items():
+                write_file(aside / name, pem, mode=0o600)
+            folder = cls(aside, content.documents)
+            for role in folder.documents:
+                write_file(folder.document_path(role), folder.documents[role].to_bytes())
+            if content.proposal is not None:
+                folder.propose(content.proposal)
             os.rename(aside, path)
-        return cls(path, documents)
+        return cls(path, content.documents, content.proposal)
 
     @classmethod
     @contextmanager
-    def open(cls, path: Path) -> Iterator["OfflineFolder"]:
-        """Open and verify the folder, alone: a second command waits for nobody and is refused."""
+    def open(cls, path: Path, *, complete: bool = True) -> Iterator["OfflineFolder"]:
+        """Open and verify the folder, alone: a second command waits for nobody and is refused.
+
+        ``complete``: a folder whose first documents still lack signatures is refused too.
+        """
         if not (path / "metadata").is_dir():
             raise CommandFailed(f"{path} is no offline folder: make one with `framectl keys create --out {path}`.")
         with (path / ".lock").open("w") as lock:
@@ -80,8 +99,14 @@ class OfflineFolder:
                 raise CommandFailed(f"Another command is using {path}: wait until it has ended.") from None
             folder = cls(path, {})
             folder._finish_interrupted()
-            folder.documents = folder._load()
-            tuf.verify(folder.documents)
+            folder.proposal = folder._load_proposal()
+            if folder.proposal is None or (path / "metadata" / "targets.json").exists():
+                folder.documents = folder._load()
+                tuf.verify(folder.documents)
+                folder._drop_outdated()
+            elif complete:
+                first = missing(folder.proposal.documents, {})[0]
+                raise CommandFailed(f"{first}; sign it with `framectl keys sign {path}` before anything else.")
             yield folder
 
     def document_path(self, role: str) -> Path:
@@ -90,16 +115,20 @@ class OfflineFolder:
             return self.path / "metadata" / f"{self.documents[role].signed.version}.{role}.json"
         return self.path / "metadata" / f"{role}.json"
 
-    def signer(self, role: str) -> CryptoSigner:
-        """The private key of ``role``. Raises CommandFailed when it is missing or not an Ed25519 key."""
-        path = self.path / "keys" / f"{role}.pem"
-        try:
-            key = load_pem_private_key(read_file(path, _MAX_KEY), password=None)
-        except (ValueError, TypeError) as error:
-            raise CommandFailed(f"{path} is not a private key in PEM: {error}.") from None
-        if not isinstance(key, Ed25519PrivateKey):
-            raise CommandFailed(f"{path} is not an Ed25519 key.")
-        return CryptoSigner(key)
+    def root_path(self, role: str, version: int) -> Path:
+        """Where that version of a root is, if this folder has seen it."""
+        return self.path / "metadata" / f"{version}.{role}.json"
+
+    def signers(self, given: Sequence[str], roles: Collection[str] = tuf.KEY_ROLES) -> list[Signer]:
+        """The keys ``given`` as URIs, else those in the folder's ``keys/``; what is called after a role that is not
+        among ``roles`` stays unread. Raises CommandFailed."""
+        if given:
+            return [signers.load(uri) for uri in given]
+        others = set(tuf.KEY_ROLES).difference(roles)
+        files = sorted(file for file in (self.path / "keys").glob("*.pem") if file.stem not in others)[:_MAX_KEYS]
+        if not files:
+            raise CommandFailed(f"{self.path} holds no private keys: say with --key which one to sign with.")
+        return [signers.load(f"file:{file}") for file in files]
 
     def release_path(self, name: str, version: str) -> Path:
         """Where the manifest of that release is kept."""
@@ -113,10 +142,56 @@ class OfflineFolder:
         write_file(self._pending, json.dumps(pending).encode())
         self._finish_interrupted()
         self.documents = self.documents | changed
+        self._drop_outdated()
+
+    def propose(self, proposal: Proposal) -> None:
+        """Keep what still lacks signatures; the folder's documents stay as they are."""
+        release = proposal.release
+        content = {
+            "documents": {role: msgspec.Raw(one.to_bytes()) for role, one in proposal.documents.items()},
+            "release": None
+            if release is None
+            else {
+                "name": release.name,
+                "version": release.version,
+                "manifest": base64.b64encode(release.manifest).decode(),
+            },
+        }
+        write_file(self._proposed, msgspec.json.encode(content))
+        self.proposal = proposal
+
+    def settle(self) -> bool:
+        """Make the proposal the folder's newest documents once nothing is missing. Returns whether it was."""
+        if self.proposal is None or missing(self.proposal.documents, self.documents):
+            return False
+        release = self.proposal.release
+        manifests = {} if release is None else {self.release_path(release.name, release.version): release.manifest}
+        self.advance(self.proposal.documents, manifests)
+        return True
+
+    def drop(self) -> None:
+        """Give the proposal up; signatures that it had collected are gone."""
+        self._proposed.unlink(missing_ok=True)
+        self.proposal = None
+
+    def refuse_open_proposal(self) -> None:
+        """Only one proposal at a time: the next would have the same versions. Raises CommandFailed."""
+        if self.proposal is None:
+            return
+        lacks = "; ".join(str(need) for need in missing(self.proposal.documents, self.documents))
+        if (release := self.proposal.release) is not None:
+            how = f"complete {release.name} {release.version} with `framectl release sign --add`"
+        else:
+            how = f"complete the new keys with `framectl keys sign {self.path}`"
+        raise CommandFailed(f"{lacks}; {how}, or give it up with `framectl keys drop {self.path}`.")
 
     @property
     def _pending(self) -> Path:
         return self.path / "metadata" / "pending.json"
+
+    @property
+    def _proposed(self) -> Path:
+        return self.path / "metadata" / "proposed.json"
 
     def _finish_interrupted(self) -> None:
         if not self._pending.exists():
@@ -125,6 +200,14 @@ class OfflineFolder:
             write_file(self.path / name, text.encode())
         self._pending.unlink()
 
+    def _drop_outdated(self) -> None:
+        """A proposal has served once newer documents are here: those it became, or others from the server."""
+        if self.proposal is not None and any(
+            role in self.documents and new.signed.version <= self.documents[role].signed.version
+            for role, new in self.proposal.documents.items()
+        ):
+            self.drop()
+
     def _load(self) -> tuf.Documents:
         found = {role: self._newest_root(role) for role in tuf.ROOTS}
         for role in tuf.TARGETS_ROLES:
@@ -132,50 +215,31 @@ class OfflineFolder:
             found[role] = tuf.parse(role, read_file(path, MAX_DOCUMENT))
         return found
 
+    def _load_proposal(self) -> Proposal | None:
+        if not self._proposed.exists():
+            return None
+        try:
+            found = msgspec.json.decode(read_file(self._proposed, _MAX_PENDING), type=dict[str, Any])
+            given, release = dict(found["documents"]), found["release"]
+            documents = {role: tuf.parse(role, msgspec.json.encode(given[role])) for role in tuf.ALL if role in given}
+            if release is None:
+                return Proposal(documents)
+            manifest = base64.b64decode(release["manifest"], validate=True)
+            return Proposal(documents, OpenRelease(str(release["name"]), str(release["version"]), manifest))
+        except (msgspec.DecodeError, UnicodeDecodeError, KeyError, TypeError, ValueError) as error:
+            raise CommandFailed(
+                f"{self._proposed} cannot be read ({error}): bring it from another copy of the folder, or delete it."
+            ) from None
+
     def _newest_root(self, role: str) -> Metadata[Any]:
         suffix = f".{role}.json"
         names = [path.name.removesuffix(suffix) for path in (self.path / "metadata").glob(f"*{suffix}")]
         versions = [int(name) for name in names if name.isdigit()]
         if not versions:
             raise CommandFailed(f"{self.path} holds no {role} document: restore the folder from its backup.")
-        path = self.path / "metadata" / f"{max(versions)}{suffix}"
+        path = self.root_path(role, max(versions))
         return tuf.parse(role, read_file(path, MAX_DOCUMENT))
 
     @staticmethod
     def _file_name(role: str, document: Metadata[Any]) -> str:
         return f"{document.signed.version}.{role}.json" if role in tuf.ROOTS else f"{role}.json"
-
-
-def read_file(path: Path, limit: int = MAX_MESSAGE) -> bytes:
-    """A small file, never more than ``limit`` bytes. Raises CommandFailed."""
-    try:
-        with path.open("rb") as file:
-            data = file.read(limit + 1)
-    except OSError as error:
-        raise CommandFailed(f"{path} cannot be read: {error.strerror or error}.") from None
-    if len(data) > limit:
-        raise CommandFailed(f"{path} has more than the {limit} bytes allowed here.")
-    return data
-
-
-def write_file(path: Path, data: bytes, mode: int = 0o644) -> None:
-    """Replace a file atomically and durably. Raises CommandFailed."""
-    try:
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                os.fchmod(file.fileno(), mode)
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(name, path)
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-    except OSError as error:
-        raise CommandFailed(f"{path} cannot be written: {error.strerror or error}.") from None

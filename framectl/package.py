@@ -3,6 +3,7 @@
 ``release.json``            the ReleaseManifest, byte for byte as it was signed
 ``metadata/<role>.json``    the newly signed delegated documents
 ``artifacts/<sha256>``      the artifacts that are new in this release
+``incomplete.json``         only while signatures are missing: one sentence for each document that lacks some
 
 Members are stored, never compressed, and are never written to disk under a name that the package chose.
 """
@@ -11,7 +12,7 @@ import hashlib
 import os
 import tempfile
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -26,7 +27,8 @@ from protocol.limits import MAX_DOCUMENT, MAX_MESSAGE, MAX_OBJECT, MAX_TARGETS_P
 from protocol.repository import DELEGATIONS, ReleaseManifest
 
 RELEASE = "release.json"
-MAX_MEMBERS = 1 + len(DELEGATIONS) + MAX_TARGETS_PER_RELEASE
+INCOMPLETE = "incomplete.json"
+MAX_MEMBERS = 2 + len(DELEGATIONS) + MAX_TARGETS_PER_RELEASE
 _PIECE = 1024 * 1024
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 
@@ -40,10 +42,24 @@ class PackedFile:
     length: int
 
 
+@dataclass(frozen=True, slots=True)
+class Carried:
+    """An artifact that is in a package already and goes into its next version."""
+
+    package: "Package"
+    sha256: str
+
+
 def write_package(
-    out: Path, manifest: bytes, documents: Mapping[str, bytes], artifacts: list[PackedFile], *, overwrite: bool = False
+    out: Path,
+    manifest: bytes,
+    documents: Mapping[str, bytes],
+    artifacts: Sequence["PackedFile | Carried"],
+    *,
+    missing: Sequence[str] = (),
+    overwrite: bool = False,
 ) -> None:
-    """Write the package completely or not at all. Raises CommandFailed."""
+    """Write the package completely or not at all; ``missing`` says whose signatures it lacks. Raises CommandFailed."""
     if out.exists() and not overwrite:
         raise CommandFailed(f"{out} exists already: choose another name for the package.")
     try:
@@ -52,6 +68,8 @@ def write_package(
             with os.fdopen(handle, "wb") as file:
                 with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
                     archive.writestr(zipfile.ZipInfo(RELEASE, _EPOCH), manifest)
+                    if missing:
+                        archive.writestr(zipfile.ZipInfo(INCOMPLETE, _EPOCH), msgspec.json.encode(list(missing)))
                     for role in sorted(documents):
                         archive.writestr(zipfile.ZipInfo(f"metadata/{role}.json", _EPOCH), documents[role])
                     for artifact in artifacts:
@@ -66,13 +84,18 @@ def write_package(
         raise CommandFailed(f"{out} cannot be written: {error.strerror or error}.") from None
 
 
-def _copy(artifact: PackedFile, archive: zipfile.ZipFile) -> None:
-    digest = hashlib.sha256()
+def _copy(artifact: "PackedFile | Carried", archive: zipfile.ZipFile) -> None:
     info = zipfile.ZipInfo(f"artifacts/{artifact.sha256}", _EPOCH)
-    with artifact.path.open("rb") as source, archive.open(info, "w", force_zip64=True) as target:
-        while piece := source.read(_PIECE):
-            digest.update(piece)
-            target.write(piece)
+    with archive.open(info, "w", force_zip64=True) as target:
+        if isinstance(artifact, Carried):
+            for piece in artifact.package.read(artifact.sha256):
+                target.write(piece)
+            return
+        digest = hashlib.sha256()
+        with artifact.path.open("rb") as source:
+            while piece := source.read(_PIECE):
+                digest.update(piece)
+                target.write(piece)
     if digest.hexdigest() != artifact.sha256:
         raise CommandFailed(f"{artifact.path} changed while it was being packed: sign again when it is complete.")
 
@@ -90,6 +113,8 @@ class Package:
         except Refused as refusal:
             raise CommandFailed(f"The package's release.json is not a release manifest: {refusal.detail}") from None
         self.documents = {role: self._document(role) for role in DELEGATIONS if f"metadata/{role}.json" in members}
+        self.missing = self._missing()
+        """Whose signatures are missing, in words; nothing when it is complete."""
         self.artifacts = {
             name.removeprefix("artifacts/"): info.file_size
             for name, info in members.items()
@@ -139,6 +164,16 @@ class Package:
         for sha256 in self.artifacts:
             for _ in self.read(sha256):
                 pass
+
+    def _missing(self) -> list[str]:
+        if INCOMPLETE not in self._members:
+            return []
+        try:
+            return msgspec.json.decode(self._small(INCOMPLETE, MAX_MESSAGE), type=list[str]) or [
+                "Signatures are missing"
+            ]
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            raise CommandFailed(f"The package's {INCOMPLETE} is damaged: copy the package again.") from None
 
     def _document(self, role: str) -> dict[str, object]:
         data = self._small(f"metadata/{role}.json", MAX_DOCUMENT)
@@ -190,4 +225,4 @@ def _is_member(name: str) -> bool:
     folder, _, rest = name.partition("/")
     if folder == "artifacts":
         return len(rest) == 64 and all(letter in "0123456789abcdef" for letter in rest)
-    return name == RELEASE or name in {f"metadata/{role}.json" for role in DELEGATIONS}
+    return name in (RELEASE, INCOMPLETE) or name in {f"metadata/{role}.json" for role in DELEGATIONS}

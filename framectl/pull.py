@@ -11,19 +11,28 @@ from framectl import documents as tuf
 from framectl.errors import CommandFailed
 from framectl.offline import OfflineFolder
 from protocol.chunks import sha256_hex
-from protocol.limits import MAX_DOCUMENT, MAX_MESSAGE
+from protocol.limits import MAX_DOCUMENT, MAX_MESSAGE, MAX_ROOT_STEPS
+
+RootOf = Callable[[str, int], bytes]
+"""Role and version -> that root, from the server."""
 
 
-def newest(folder: OfflineFolder, offered: dict[str, Any], *, discard_unpushed: bool) -> tuf.Documents:
-    """The documents to put in place. Raises CommandFailed when one must not be trusted, or when the folder holds
-    signed documents that the server has never seen and ``discard_unpushed`` is False."""
+def newest(
+    folder: OfflineFolder, offered: dict[str, Any], root_of: RootOf, *, discard_unpushed: bool
+) -> tuple[tuf.Documents, dict[Path, bytes]]:
+    """The documents to put in place, and the roots between this folder's and the server's (path -> bytes).
+
+    Raises CommandFailed when one must not be trusted, or when the folder holds signed documents that the server has
+    never seen and ``discard_unpushed`` is False.
+    """
     merged: tuf.Documents = {}
     for role in (*tuf.ROOTS, *tuf.TARGETS_ROLES):
         if role not in offered:
             raise CommandFailed(f"The server offers no {role} document: is its repository set up?")
         merged[role] = tuf.parse(role, msgspec.json.encode(offered[role]))
+    between: dict[Path, bytes] = {}
     for role in tuf.ROOTS:
-        _check_root_step(role, folder.documents[role], merged[role])
+        between |= _walk(folder, role, merged[role], root_of)
     tuf.verify(merged)
     changed: tuf.Documents = {}
     unpushed: list[str] = []
@@ -34,12 +43,13 @@ def newest(folder: OfflineFolder, offered: dict[str, Any], *, discard_unpushed: 
         if theirs.signed.version <= ours.signed.version or _lacks_targets(theirs, ours):
             unpushed.append(f"{role} {ours.signed.version}")
         changed[role] = theirs
+    unpushed += _proposed(folder, changed)
     if unpushed and not discard_unpushed:
         raise CommandFailed(
             f"This folder holds documents that the server does not have ({', '.join(unpushed)}): push their packages, "
             "or drop them with --discard-unpushed."
         )
-    return changed
+    return changed, between
 
 
 def release_manifests(
@@ -70,12 +80,36 @@ def _lacks_targets(theirs: Metadata[Any], ours: Metadata[Any]) -> bool:
     return any(theirs.signed.targets.get(path) != target for path, target in ours.signed.targets.items())
 
 
-def _check_root_step(role: str, ours: Metadata[Root], theirs: Metadata[Root]) -> None:
+def _proposed(folder: OfflineFolder, changed: tuf.Documents) -> list[str]:
+    """Documents that collect signatures here and that these would replace, unless they are what came of them."""
+    if folder.proposal is None:
+        return []
+    return [
+        f"{role} {new.signed.version}, not yet signed by all"
+        for role, new in folder.proposal.documents.items()
+        if role in changed and changed[role].signed.version >= new.signed.version and changed[role].signed != new.signed
+    ]
+
+
+def _walk(folder: OfflineFolder, role: str, theirs: Metadata[Root], root_of: RootOf) -> dict[Path, bytes]:
+    """Verify every step from this folder's root to the server's. Returns the roots in between."""
+    ours = folder.documents[role]
     if theirs.signed == ours.signed:
-        return
-    if theirs.signed.version != ours.signed.version + 1:
+        return {}
+    if not ours.signed.version < theirs.signed.version <= ours.signed.version + MAX_ROOT_STEPS:
         raise CommandFailed(
-            f"The server's {role} has version {theirs.signed.version}, this folder's {ours.signed.version}: "
-            "only the next version can be verified; bring the versions between from another offline folder."
+            f"The server's {role} has version {theirs.signed.version}, this folder's {ours.signed.version}: push the "
+            "folder's roles first, or look which of them is the right one."
         )
-    tuf.verify_by(ours.signed, role, theirs)
+    found: dict[Path, bytes] = {}
+    for version in range(ours.signed.version + 1, theirs.signed.version + 1):
+        data = theirs.to_bytes() if version == theirs.signed.version else root_of(role, version)
+        step = tuf.parse(role, data)
+        if step.signed.version != version:
+            raise CommandFailed(f"The server's {role} {version} is really {step.signed.version}: do not trust it.")
+        tuf.verify_by(ours.signed, role, step)
+        tuf.verify_by(step.signed, role, step)
+        if version < theirs.signed.version:
+            found[folder.root_path(role, version)] = step.to_bytes()
+        ours = step
+    return found

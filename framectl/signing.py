@@ -12,8 +12,10 @@ from tuf.api.metadata import Metadata, TargetFile, Targets
 from framectl import documents as tuf
 from framectl.adapters.file import base_model_of
 from framectl.errors import CommandFailed
-from framectl.offline import OfflineFolder, read_file
+from framectl.files import read_file
+from framectl.offline import OfflineFolder
 from framectl.package import PackedFile, write_package
+from framectl.proposals import OpenRelease, Proposal, add_signatures, missing
 from protocol.chunks import build_index, sha256_hex
 from protocol.codec import decode, encode
 from protocol.errors import Refused
@@ -24,6 +26,7 @@ from protocol.repository import ROLE_OF_KIND, ArtifactKind, ArtifactManifest, Re
 _NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,38}[a-z0-9])?")
 _VERSION = re.compile(r"[0-9][0-9a-z.]{0,30}")
 _PIECE = 1024 * 1024
+MAX_EPOCH = 2**31
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,11 +41,16 @@ class ReleaseRequest:
     notes: str = ""
     hardware: tuple[str, ...] = ()
     min_agent: str = "0"
+    security_epoch: int | None = None
+    """None: the highest that was signed in this folder."""
+    keys: tuple[str, ...] = ()
+    """URIs of the keys to sign with; none for those in the folder."""
 
 
 @dataclass(frozen=True, slots=True)
 class SignedRelease:
-    """What came out; ``versions`` are those of the newly signed documents."""
+    """What came out; ``versions`` are those of the newly signed documents, ``missing`` says whose signatures the
+    package still lacks."""
 
     name: str
     version: str
@@ -50,6 +58,8 @@ class SignedRelease:
     targets: list[TargetRef]
     versions: dict[str, int]
     package: Path
+    security_epoch: int
+    missing: tuple[str, ...] = ()
 
 
 def split_release(text: str) -> tuple[str, str]:
@@ -65,16 +75,19 @@ def split_release(text: str) -> tuple[str, str]:
 
 
 def sign_release(folder: OfflineFolder, request: ReleaseRequest, out: Path, now: datetime) -> SignedRelease:
-    """Sign the release, write its package, then advance the folder. Raises CommandFailed and changes nothing."""
+    """Sign the release, write its package, then advance the folder; with too few signatures the package is incomplete
+    and the folder keeps them as its proposal. Raises CommandFailed and changes nothing."""
     split_release(f"{request.name} {request.version}")
     if len(request.notes) > MAX_TEXT:
         raise CommandFailed(f"The notes have {len(request.notes)} characters; at most {MAX_TEXT} are allowed.")
+    folder.refuse_open_proposal()
     tuf.refuse_expired(folder.documents, now)
     release_path = f"release/{request.name}-{request.version}.json"
     if release_path in folder.documents["release"].signed.targets:
         raise CommandFailed(
             f"{request.name} {request.version} has been signed before and releases never change: use a new version."
         )
+    epoch = _epoch(folder, request)
     plan = _Plan(folder, request)
     base = plan.base_model()
     for number, adapter in enumerate(request.adapters, start=1):
@@ -85,24 +98,44 @@ def sign_release(folder: OfflineFolder, request: ReleaseRequest, out: Path, now:
     manifest = ReleaseManifest(name=request.name, version=request.version, targets=plan.targets, notes=request.notes)
     data = encode(manifest)
     digest = sha256_hex(data)
-    plan.added["release"] = [target_of(release_path, data)]
+    plan.added["release"] = [target_of(release_path, data, epoch)]
     changed: tuf.Documents = {
-        role: tuf.with_targets(role, folder.documents[role], added, folder.signer(role), now)
-        for role, added in plan.added.items()
+        role: tuf.with_targets(role, folder.documents, added, now) for role, added in plan.added.items()
     }
-    for role, document in changed.items():
-        tuf.verify_by(folder.documents["targets"].signed, role, document)
-    write_package(out, data, {role: document.to_bytes() for role, document in changed.items()}, plan.packed)
-    folder.advance(changed, {folder.release_path(request.name, request.version): data})
+    if not add_signatures(changed, folder.documents, folder.signers(request.keys, changed)):
+        lacks = "; ".join(str(need) for need in missing(changed, folder.documents))
+        raise CommandFailed(f"None of these keys may sign this release: {lacks}.")
+    lacks_still = [str(need) for need in missing(changed, folder.documents)]
+    documents = {role: document.to_bytes() for role, document in changed.items()}
+    write_package(out, data, documents, plan.packed, missing=lacks_still)
+    folder.propose(Proposal(changed, OpenRelease(request.name, request.version, data)))
+    folder.settle()
     versions = {role: document.signed.version for role, document in changed.items()}
-    return SignedRelease(request.name, request.version, digest, plan.targets, versions, out)
+    return SignedRelease(request.name, request.version, digest, plan.targets, versions, out, epoch, tuple(lacks_still))
 
 
-def target_of(path: str, data: bytes) -> TargetFile:
+def target_of(path: str, data: bytes, security_epoch: int = 0) -> TargetFile:
     """The signed entry of a release manifest."""
     index = build_index([data])
-    manifest = ArtifactManifest(kind="release", index=index.root)
+    manifest = ArtifactManifest(kind="release", index=index.root, security_epoch=security_epoch)
     return tuf.target_file(path, index.length, index.sha256, manifest)
+
+
+def _epoch(folder: OfflineFolder, request: ReleaseRequest) -> int:
+    """A frame's floor knows no names of releases, so neither does this rule: epochs never fall within a folder."""
+    signed = {
+        path: artifact_manifest(target.custom).security_epoch
+        for path, target in folder.documents["release"].signed.targets.items()
+    }
+    path, highest = max(signed.items(), key=lambda item: item[1], default=("", 0))
+    if request.security_epoch is None:
+        return highest
+    if not highest <= request.security_epoch <= MAX_EPOCH:
+        raise CommandFailed(
+            f"The security epoch must lie between {highest} and {MAX_EPOCH}: frames that committed "
+            f"{path.removeprefix('release/').removesuffix('.json') or 'a release'} accept no smaller one."
+        )
+    return request.security_epoch
 
 
 class _Plan:
@@ -200,4 +233,5 @@ def summary(release: SignedRelease) -> dict[str, Any]:
     return {
         "name": release.name, "version": release.version, "digest": release.digest,
         "targets": msgspec.to_builtins(release.targets), "documents": release.versions, "package": str(release.package),
+        "security_epoch": release.security_epoch, "complete": not release.missing, "missing": list(release.missing),
     }  # fmt: skip

@@ -34,6 +34,10 @@ ONLINE_ROLES = ("snapshot", "timestamp")
 DIRECTOR_ROOT = "director-root"
 """The director's root where documents are named by role, as in ``repo/meta/director-root/1``."""
 
+KEY_NAME = "x-framefleet-name"
+"""The field of a TUF key that says what people call it, so that whoever misses a signature can name whose. Signed with
+the document that names the key; it is no part of the key id and nothing is decided by it."""
+
 ROLE_OF_KIND: dict[ArtifactKind, str] = {
     "base_model": "base",
     "lora_delta": "lora",

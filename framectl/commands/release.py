@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from framectl.client import Client, NotFound, existing_file, upload
+from framectl.cosigning import cosign
 from framectl.errors import CommandFailed
 from framectl.offline import OfflineFolder
 from framectl.output import Live, bar, show, table
@@ -31,21 +32,50 @@ def add_parser(groups: Any, common: ArgumentParser) -> None:
 def _add_sign(commands: Any, common: ArgumentParser) -> None:
     sign = commands.add_parser("sign", parents=[common], help="sign a release into a package, without any network")
     sign.add_argument("--offline", type=Path, required=True, metavar="DIR", help="the offline folder")
-    sign.add_argument("--name", required=True)
-    sign.add_argument("--version", required=True)
-    base = sign.add_mutually_exclusive_group(required=True)
+    sign.add_argument("--add", type=existing_file, metavar="PACKAGE.zip", help="add signatures to this package instead")
+    sign.add_argument(
+        "--key", action="append", default=[], metavar="URI", help="file:, pkcs11:, awskms:, ... or a .pub file "
+        "(default: the keys in the offline folder)"
+    )  # fmt: skip
+    sign.add_argument("--name")
+    sign.add_argument("--version")
+    base = sign.add_mutually_exclusive_group()
     base.add_argument("--base-model", type=existing_file, metavar="FILE", help="a bundle")
     base.add_argument("--base-release", metavar='"NAME VERSION"', help="the release that brought the base model")
     sign.add_argument("--adapter", type=existing_file, action="append", default=[], metavar="FILE")
     sign.add_argument("--hardware", action="append", default=[], help="hardware it runs on (default: any)")
     sign.add_argument("--min-agent", default="0", metavar="VERSION")
     sign.add_argument("--notes", default="")
-    sign.add_argument("--out", type=Path, required=True, metavar="FILE.zip")
+    sign.add_argument(
+        "--security-epoch", type=int, metavar="N", help="frames that commit this release accept no smaller epoch "
+        "afterwards (default: the highest one signed in this folder)"
+    )  # fmt: skip
+    sign.add_argument("--out", type=Path, metavar="FILE.zip")
     sign.set_defaults(run=_sign)
 
 
 def _sign(arguments: Namespace) -> None:
-    request = ReleaseRequest(
+    if arguments.add is not None:
+        given = (arguments.name, arguments.version, arguments.out, arguments.base_model, arguments.base_release)
+        if any(given) or arguments.adapter or arguments.security_epoch is not None:
+            raise CommandFailed("--add takes the package as it is: give only --offline and --key with it.")
+        with OfflineFolder.open(arguments.offline) as folder:
+            signed = cosign(folder, arguments.add, arguments.key)
+    else:
+        with OfflineFolder.open(arguments.offline) as folder:
+            signed = sign_release(folder, _request(arguments), arguments.out, datetime.now(UTC))
+    roles = ", ".join(f"{role} {version}" for role, version in signed.versions.items())
+    lines = [f"Signed {signed.name} {signed.version} ({signed.digest[:12]}) as {signed.package}; documents: {roles}."]
+    lines += [f"Incomplete. {lack}." for lack in signed.missing]
+    show(arguments, summary(signed), "\n".join(lines))
+
+
+def _request(arguments: Namespace) -> ReleaseRequest:
+    wanted = {"--name": arguments.name, "--version": arguments.version, "--out": arguments.out}
+    wanted["--base-model or --base-release"] = arguments.base_model or arguments.base_release
+    if lacking := [name for name, value in wanted.items() if value is None]:
+        raise CommandFailed(f"A new release also needs {', '.join(lacking)}.")
+    return ReleaseRequest(
         name=arguments.name,
         version=arguments.version,
         base_model=arguments.base_model,
@@ -54,20 +84,16 @@ def _sign(arguments: Namespace) -> None:
         notes=arguments.notes,
         hardware=tuple(arguments.hardware),
         min_agent=arguments.min_agent,
-    )
-    with OfflineFolder.open(arguments.offline) as folder:
-        signed = sign_release(folder, request, arguments.out, datetime.now(UTC))
-    roles = ", ".join(f"{role} {version}" for role, version in signed.versions.items())
-    show(
-        arguments,
-        summary(signed),
-        f"Signed {signed.name} {signed.version} ({signed.digest[:12]}) as {signed.package}; documents: {roles}.",
+        security_epoch=arguments.security_epoch,
+        keys=tuple(arguments.key),
     )
 
 
 def _push(arguments: Namespace) -> None:
     live = Live(sys.stderr)
     with Package.open(arguments.package) as package, Client.from_arguments(arguments) as client:
+        if package.missing:
+            raise CommandFailed(f"{'; '.join(package.missing)}: add them with `framectl release sign --add`.")
         package.verify_artifacts()
         manifest = package.manifest
         address = f"releases/{manifest.name}/{manifest.version}/"

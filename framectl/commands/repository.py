@@ -1,4 +1,4 @@
-"""``framectl repository``: the first documents to the server, the newest ones back."""
+"""``framectl repository``: documents to the server, the newest ones back."""
 
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
@@ -7,41 +7,76 @@ from typing import Any
 import msgspec
 
 from framectl.client import Client
-from framectl.documents import ROOTS, TARGETS_ROLES
+from framectl.documents import ALL, ROOTS
+from framectl.errors import CommandFailed
+from framectl.files import read_file
 from framectl.offline import OfflineFolder
 from framectl.output import show
 from framectl.pull import newest, release_manifests
+from protocol.limits import MAX_DOCUMENT
 
 
 def add_parser(groups: Any, common: ArgumentParser) -> None:
-    """``repository init`` and ``repository pull``."""
+    """``repository init``, ``push-roles`` and ``pull``."""
     commands = groups.add_parser("repository", help="the TUF repository").add_subparsers(dest="action", required=True)
     init = commands.add_parser("init", parents=[common], help="give a new server its first signed documents")
-    init.add_argument("--offline", type=Path, required=True, metavar="DIR")
-    init.set_defaults(run=_init)
+    push = commands.add_parser(
+        "push-roles", parents=[common], help="give the server the folder's newer roots, targets and re-signed documents"
+    )
     pull = commands.add_parser("pull", parents=[common], help="bring the newest verified documents into the folder")
-    pull.add_argument("--offline", type=Path, required=True, metavar="DIR")
+    for command, run in ((init, _init), (push, _push_roles), (pull, _pull)):
+        command.add_argument("--offline", type=Path, required=True, metavar="DIR")
+        command.set_defaults(run=run)
     pull.add_argument(
         "--discard-unpushed", action="store_true", help="drop documents that were signed here but never pushed"
     )
-    pull.set_defaults(run=_pull)
 
 
 def _init(arguments: Namespace) -> None:
     with OfflineFolder.open(arguments.offline) as folder, Client.from_arguments(arguments) as client:
-        documents = {role: msgspec.json.decode(folder.documents[role].to_bytes()) for role in (*ROOTS, *TARGETS_ROLES)}
+        documents = {role: msgspec.json.decode(folder.documents[role].to_bytes()) for role in ALL}
         client.post("repository/", {"documents": documents})
     versions = {role: document["signed"]["version"] for role, document in documents.items()}
     show(arguments, {"server": client.server, "documents": versions}, f"{client.server} has its repository now.")
 
 
+def _push_roles(arguments: Namespace) -> None:
+    with OfflineFolder.open(arguments.offline) as folder, Client.from_arguments(arguments) as client:
+        theirs = client.get("repository/")["documents"]
+        if not theirs:
+            raise CommandFailed("The server has no repository yet: run `framectl repository init` first.")
+        newer: dict[str, Any] = {}
+        for role in ALL:
+            at, ours = int(theirs[role]["signed"]["version"]), folder.documents[role]
+            if ours.signed.version <= at:
+                continue
+            if role in ROOTS:  # every version between, in order: frames walk through them one by one
+                steps = [folder.root_path(role, version) for version in range(at + 1, ours.signed.version + 1)]
+                newer[role] = [msgspec.json.decode(read_file(path, MAX_DOCUMENT)) for path in steps]
+            else:
+                newer[role] = msgspec.json.decode(ours.to_bytes())
+        if newer:
+            client.put("repository/", {"documents": newer})
+    versions = {role: folder.documents[role].signed.version for role in newer}
+    said = ", ".join(f"{role} {version}" for role, version in versions.items())
+    show(
+        arguments,
+        {"server": client.server, "documents": versions},
+        f"{client.server} has {said} now." if said else f"{client.server} has all of this folder's documents already.",
+    )
+
+
 def _pull(arguments: Namespace) -> None:
     with OfflineFolder.open(arguments.offline) as folder, Client.from_arguments(arguments) as client:
         answer = client.get("repository/")
-        changed = newest(folder, answer["documents"], discard_unpushed=arguments.discard_unpushed)
+
+        def root_of(role: str, version: int) -> bytes:
+            return msgspec.json.encode(client.get(f"repository/{role}/{version}/"))
+
+        changed, between = newest(folder, answer["documents"], root_of, discard_unpushed=arguments.discard_unpushed)
         manifests = release_manifests(folder, changed, client.bytes_of)
         if changed or manifests:
-            folder.advance(changed, manifests)
+            folder.advance(changed, manifests | between)
     versions = {role: document.signed.version for role, document in changed.items()}
     said = ", ".join(f"{role} {version}" for role, version in versions.items()) or "nothing newer"
     show(

@@ -163,9 +163,9 @@ def test_a_file_that_changes_while_it_is_packed_is_refused(
 
     write = write_package
 
-    def change_then_write(*arguments: object) -> None:
+    def change_then_write(*arguments: object, **named: object) -> None:
         desk.file("base.bundle", b"trained again")
-        write(*arguments)  # type: ignore[arg-type]
+        write(*arguments, **named)  # type: ignore[arg-type]
 
     monkeypatch.setattr(signing, "write_package", change_then_write)
     before = desk.metadata()
@@ -177,17 +177,36 @@ def test_a_file_that_changes_while_it_is_packed_is_refused(
 
 def test_a_role_key_that_is_missing_is_named(desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:
     (desk.offline / "keys" / "base.pem").unlink()
-    capsys.readouterr()
-    assert "base.pem cannot be read" in refused(desk, capsys, desk.sign_base())
+    assert desk.sign_base() == 0
+    assert "Incomplete. The base document has 0 of 1 signatures: missing base (" in capsys.readouterr().out
 
 
-def test_another_repositorys_key_does_not_sign(desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:
-    keys = desk.offline / "keys"
-    (keys / "base.pem").write_bytes((keys / "lora.pem").read_bytes())
+def test_other_roles_keys_do_not_sign(desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:
     before = desk.metadata()
     capsys.readouterr()
-    assert "no valid signature of the base key" in refused(desk, capsys, desk.sign_base())
+    keys = ("--key", f"file:{desk.offline}/keys/lora.pem", "--key", str(desk.offline / "keys" / "targets.pem"))
+    file = desk.file("base.bundle", BASE)
+    assert "None of these keys may sign" in refused(desk, capsys, desk.sign("1.0", "--base-model", file, *keys))
     assert desk.metadata() == before
+    assert not desk.package("1.0").exists()
+
+
+def test_security_epochs_never_fall_within_a_folder(desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:
+    assert desk.sign_base() == 0
+    file = desk.file("1.1.adapter", adapter(BASE))
+    more = ("--base-release", "talking-portrait 1.0", "--adapter", file)
+    assert desk.sign("1.1", *more, "--security-epoch", "3") == 0
+    capsys.readouterr()
+    said = refused(desk, capsys, desk.sign("1.2", *more, "--security-epoch", "2"))
+    assert "between 3 and" in said
+    assert "talking-portrait-1.1" in said
+    assert desk.sign("1.2", *more) == 0
+    with OfflineFolder.open(desk.offline) as folder:
+        targets = folder.documents["release"].signed.targets
+        epochs = [
+            artifact_manifest(targets[f"release/talking-portrait-1.{n}.json"].custom).security_epoch for n in range(3)
+        ]
+        assert epochs == [0, 3, 3]
 
 
 def test_a_document_that_frames_could_not_take_is_refused(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,235 @@
+"""Keys in several hands: first documents, changes and releases count once enough people have signed."""
+
+import json
+import os
+import shutil
+import stat
+from pathlib import Path
+
+import pytest
+
+from framectl.__main__ import main
+from framectl.offline import OfflineFolder
+from framectl.package import Package
+from tests.framectl.conftest import BASE, Desk
+from tests.framectl.people import EVERYBODY, People
+
+
+@pytest.fixture
+def people(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> People:
+    found = People(tmp_path, capsys)
+    found.new(*EVERYBODY)
+    return found
+
+
+@pytest.fixture
+def started(people: People, online_file: Path) -> People:
+    """The ceremony is complete."""
+    people.ceremony(online_file)
+    people.sign("alice", "bob", "dora", "emil")
+    return people
+
+
+def versions(folder: str) -> dict[str, int]:
+    with OfflineFolder.open(Path(folder)) as opened:
+        return {role: document.signed.version for role, document in opened.documents.items()}
+
+
+def desk(people: People) -> Desk:
+    return Desk(people.home, Path(people.folder))
+
+
+def test_first_documents_count_once_each_threshold_is_met(people: People, online_file: Path) -> None:
+    said = people.ceremony(online_file)
+    assert len(said["missing"]) == 7
+    assert "root document has 0 of 2 signatures: missing alice (" in said["missing"][0]
+    assert "0 of 2" in people.refused("repository", "init", "--offline", people.folder)
+    people.sign("alice")
+    (people.home / "other").mkdir()
+    shutil.move(people.folder, people.home / "other" / "folder")  # carried to the next machine
+    shutil.move(people.home / "other" / "folder", people.folder)
+    said = people.sign("carol")
+    assert all("root" not in sentence for sentence in said["missing"])
+    said = people.sign("dora")
+    assert "The lora document has 1 of 2 signatures: missing emil (" in " ".join(said["missing"])
+    said = people.sign("fred")
+    assert (said["proposed"], said["missing"], len(said["signed"])) == ({}, [], 5)
+    assert set(versions(people.folder).values()) == {1}
+    assert (Path(people.folder) / "metadata" / "1.root.json").exists()
+    assert not list((Path(people.folder) / "keys").iterdir())
+
+
+def test_the_same_person_does_not_count_twice(people: People, online_file: Path) -> None:
+    people.ceremony(online_file)
+    people.sign("alice")
+    assert "nothing to sign here" in people.refused("keys", "sign", people.folder, "--key", people.key("alice"))
+    double = json.loads(Path(people.public("alice")).read_text()) | {"keyid": "f" * 64, "name": "alice-2"}
+    (people.home / "double.pub").write_text(json.dumps(double))
+    arguments = ("keys", "rotate", people.folder, "--role", "root", "--add", people.public("double"))
+    assert "counts once" in people.refused(*arguments)
+
+
+def test_a_threshold_that_nobody_could_meet_is_refused(people: People, online_file: Path) -> None:
+    keys = (f"--root-key={people.public('alice')}", f"--targets-key={people.public('dora')}")
+    said = people.refused(
+        "keys", "ceremony", "--out", people.folder, *keys, "--root-threshold=2", f"--online={online_file}"
+    )
+    assert "would have 1 keys, but 2 must sign" in said
+    assert not Path(people.folder).exists()
+
+
+def test_a_private_key_is_not_taken_for_a_public_one(people: People, online_file: Path) -> None:
+    keys = (f"--root-key={people.home / 'alice.pem'}", f"--targets-key={people.public('dora')}")
+    said = people.refused("keys", "ceremony", "--out", people.folder, *keys, f"--online={online_file}")
+    assert "is a private key" in said
+
+
+def test_a_new_root_needs_the_old_keys_and_the_new_ones(started: People) -> None:
+    started.new("gina")
+    said = started.does(
+        "keys", "rotate", started.folder, "--role=root", f"--add={started.public('gina')}", "--remove=carol",
+        "--threshold=3",
+    )  # fmt: skip
+    assert said["proposed"] == {"root": 2}
+    said = started.sign("gina")
+    assert versions(started.folder)["root"] == 1
+    said = started.sign("alice")
+    assert any("1 of 2" in sentence for sentence in said["missing"])
+    assert any("2 of 3" in sentence for sentence in said["missing"])
+    assert started.sign("bob")["missing"] == []
+    assert versions(started.folder)["root"] == 2
+
+
+def test_a_revoked_key_takes_its_signatures_along(started: People) -> None:
+    """emil signed every delegated document: all of them are to be signed anew by those who remain."""
+    said = started.does("keys", "revoke", started.folder, "emil")
+    assert said["proposed"] == {
+        "root": 2, "targets": 2, "base": 2, "lora": 2, "agent": 2, "release": 2
+    }  # fmt: skip
+    assert "nothing to sign here" in started.refused("keys", "sign", started.folder, "--key", started.key("emil"))
+    started.sign("alice", "bob", "dora")
+    assert started.sign("fred")["missing"] == []
+    status = started.does("keys", "status", started.folder)
+    assert "emil" not in json.dumps(status)
+
+
+def test_a_key_that_a_threshold_needs_is_replaced_and_not_only_revoked(started: People) -> None:
+    started.does("keys", "revoke", started.folder, "emil")
+    assert "--add NEW.pub" in started.refused("keys", "revoke", started.folder, "fred")
+
+
+def test_a_release_collects_signatures_in_its_package(started: People) -> None:
+    it = desk(started)
+    assert it.sign("1.0", "--base-model", it.file("base.bundle", BASE), "--key", started.key("dora")) == 0
+    with Package.open(it.package("1.0")) as package:
+        assert [sentence.partition(":")[0] for sentence in package.missing] == [
+            "The base document has 1 of 2 signatures", "The release document has 1 of 2 signatures",
+        ]  # fmt: skip
+    refusal = started.refused("release", "push", str(it.package("1.0")), "--token", "t")
+    assert "missing emil (" in refusal
+    assert "fred (" in refusal
+    assert versions(started.folder)["base"] == 1
+
+    again = ("release", "sign", "--offline", started.folder, "--add", str(it.package("1.0")))
+    assert "nothing to add" in started.refused(*again, "--key", started.key("dora"))
+    assert "nothing to add" in started.refused(*again, "--key", started.key("alice"))
+    said = started.does(*again, "--key", started.key("fred"))
+    assert (said["complete"], said["missing"]) == (True, [])
+    with Package.open(it.package("1.0")) as package:
+        assert package.missing == []
+        package.verify_artifacts()
+    assert versions(started.folder)["base"] == 2
+
+
+def test_people_with_copies_of_the_folder_pass_the_package_on(started: People) -> None:
+    copy = started.home / "copy"
+    shutil.copytree(started.folder, copy)
+    it = desk(started)
+    it.sign("1.0", "--base-model", it.file("base.bundle", BASE), "--key", started.key("dora"))
+    more = ("--add", str(it.package("1.0")))
+    assert started.does("release", "sign", "--offline", str(copy), *more, "--key", started.key("emil"))["complete"]
+    assert versions(str(copy))["release"] == 2
+    # Back at the first desk the package itself is enough.
+    assert started.does("release", "sign", "--offline", started.folder, *more)["complete"]
+    assert versions(started.folder)["release"] == 2
+
+
+def test_one_thing_collects_signatures_at_a_time(started: People) -> None:
+    it = desk(started)
+    it.sign("1.0", "--base-model", it.file("base.bundle", BASE), "--key", started.key("dora"))
+    assert it.sign_base("2.0") == 1
+    assert "release sign --add" in started.refused("keys", "revoke", started.folder, "emil")
+    assert "release sign --add" in started.refused("keys", "sign", started.folder, "--key", started.key("emil"))
+    started.does("keys", "drop", started.folder)
+    assert started.does("keys", "revoke", started.folder, "emil")["proposed"]["lora"] == 2
+
+
+def test_a_package_that_says_something_else_than_its_documents_is_not_signed(started: People) -> None:
+    it = desk(started)
+    it.sign("1.0", "--base-model", it.file("base.bundle", BASE), "--key", started.key("dora"))
+    other = started.home / "other"
+    shutil.copytree(started.folder, other)
+    started.does("keys", "drop", str(other))
+    smuggled = Desk(started.home, other)
+    smuggled.sign("9.9", "--base-model", it.file("evil.bundle", b"evil" * 100), "--key", started.key("dora"))
+    from framectl.package import write_package
+
+    with Package.open(smuggled.package("9.9")) as evil, Package.open(it.package("1.0")) as good:
+        documents = {role: json.dumps(one).encode() for role, one in evil.documents.items()}
+        write_package(started.home / "mixed.zip", good.manifest_bytes, documents, [])
+    again = ("release", "sign", "--offline", started.folder, "--key", started.key("emil"), "--add")
+    assert "do not sign it" in started.refused(*again, str(started.home / "mixed.zip"))
+
+
+def test_an_encrypted_key_needs_its_passphrase(
+    people: People, online_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FRAMEFLEET_KEY_PASSPHRASE", "correct horse")
+    people.new("hana")
+    pem = people.home / "hana.pem"
+    assert b"ENCRYPTED PRIVATE KEY" in pem.read_bytes()
+    assert stat.S_IMODE(pem.stat().st_mode) == 0o600
+    people.ceremony(online_file, f"--root-key={people.public('hana')}")
+    monkeypatch.setenv("FRAMEFLEET_KEY_PASSPHRASE", "wrong")
+    assert "not the passphrase" in people.refused("keys", "sign", people.folder, "--key", people.key("hana"))
+    monkeypatch.delenv("FRAMEFLEET_KEY_PASSPHRASE")
+    monkeypatch.setattr("sys.stdin", open(os.devnull))  # noqa: SIM115  closed with the process
+    assert "is needed" in people.refused("keys", "sign", people.folder, "--key", people.key("hana"))
+    monkeypatch.setenv("FRAMEFLEET_KEY_PASSPHRASE", "correct horse")
+    assert people.sign("hana")["signed"]
+
+
+def test_a_public_key_file_leads_to_its_private_key(started: People) -> None:
+    started.does("keys", "renew", started.folder, "--document=root")
+    assert started.does("keys", "sign", started.folder, "--key", started.public("alice"))["signed"]
+    shutil.copy(started.home / "bob.pem", started.home / "carol.pem")
+    assert "is not the private key of" in started.refused(
+        "keys", "sign", started.folder, "--key", started.public("carol")
+    )
+
+
+def test_renewed_documents_say_the_same_for_another_year(started: People) -> None:
+    said = started.does("keys", "renew", started.folder)
+    assert set(said["proposed"].values()) == {2}
+    assert started.sign("alice", "bob", "dora", "emil")["missing"] == []
+    assert set(versions(started.folder).values()) == {2}
+
+
+def test_changes_are_proposed_before_they_are_signed_and_can_be_given_up(started: People) -> None:
+    started.new("gina")
+    rotate = ("keys", "rotate", started.folder, "--role=lora", f"--add={started.public('gina')}", "--remove=dora")
+    assert started.does(*rotate)["proposed"] == {"targets": 2, "lora": 2}
+    assert started.does("keys", "rotate", started.folder, "--role=lora", "--threshold=1")["proposed"] == {
+        "targets": 2, "lora": 2
+    }  # fmt: skip
+    started.does("keys", "drop", started.folder)
+    assert versions(started.folder)["targets"] == 1
+    assert "No key is called" in started.refused("keys", "revoke", started.folder, "nobody")
+    assert main(["keys", "drop", started.folder]) == 1
+
+
+@pytest.mark.parametrize("content", [b"", b"{}", b"[1]", b'{"documents": {"root": 1}, "release": null}', b"\xff"])
+def test_a_damaged_proposal_is_said_in_one_sentence(started: People, content: bytes) -> None:
+    (Path(started.folder) / "metadata" / "proposed.json").write_bytes(content)
+    said = started.refused("keys", "status", started.folder)
+    assert "proposed.json" in said or "root document cannot be read" in said
