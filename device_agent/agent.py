@@ -36,6 +36,7 @@ from device_agent.storage.journal import FileDocuments, FileJournal
 from device_agent.storage.outbox import FileOutbox
 from device_agent.storage.store import FileStore
 from device_agent.transport import Core, MqttDriver
+from device_agent.trust.epoch import FileEpoch
 from device_agent.trust.image import ImageTrust
 from protocol import topics
 from protocol.exchange import Command
@@ -69,6 +70,7 @@ class Agent:
             outbox=self._outbox,
             trial=StoreTrial(self._store, renderer, quiet, self._record),
             trust=ImageTrust,
+            epoch=FileEpoch(folder.epoch),
         )
         self._runtime = settings.runtime
         self._policy = trial_policy(settings)

@@ -24,7 +24,7 @@ from device_agent.installer.events import (
     Verified,
 )
 from device_agent.installer.machine import MAX_TRIAL_ATTEMPTS
-from device_agent.installer.slots import Installed, Slot
+from device_agent.installer.slots import Installed, Journal, Slot
 from device_agent.ports import FrameIdentity, Ports, SignedTarget, TrialReport
 from device_agent.transfer.download import fetch_missing
 from device_agent.transfer.meter import Progress
@@ -85,10 +85,11 @@ def _install(
             "frame down, or the frame cannot run it, which its events before this one say.",
         )
     signed = yield from _agree(release, targets, ports, retry)
+    _require_epoch(signed[0], cast(int, (yield Perform(ports.epoch.floor))), installer.journal)
     keep = installer.journal.files() | {target.sha256 for target in signed}
     yield from fetch_missing(signed[:1], keep, ports, policy, progress, retry)
     _check_manifest(ports.store.read(release.sha256), targets)
-    slot = _compatible(signed, identity, installer.journal.security_epoch)
+    slot = _compatible(signed, identity)
     _may_bring_base_model(signed, ports, policy)
     yield from fetch_missing(signed[1:], keep, ports, policy, progress, retry)
     installer.apply(Fetched())
@@ -154,7 +155,18 @@ def _check_manifest(document: bytes, targets: list[TargetRef]) -> None:
         )
 
 
-def _compatible(signed: list[SignedTarget], identity: FrameIdentity, epoch: int) -> Slot:
+def _require_epoch(release: SignedTarget, kept: int, journal: Journal) -> None:
+    """Raises Refused(OLD_EPOCH). A cut between a commit and the raise leaves that behind; the slot knows it too."""
+    floor = max(kept, journal.committed.security_epoch if journal.committed is not None else 0)
+    if release.manifest.security_epoch < floor:
+        raise Refused(
+            Reason.OLD_EPOCH,
+            f"{release.path} is of security epoch {release.manifest.security_epoch}; this frame accepts {floor} and "
+            "newer: sign the release again with that epoch if it is safe.",
+        )
+
+
+def _compatible(signed: list[SignedTarget], identity: FrameIdentity) -> Slot:
     """The release (``signed[0]``) as a slot, if this frame may run it. Raises Refused."""
     parts = signed[1:]
     for target in parts:
@@ -168,11 +180,6 @@ def _compatible(signed: list[SignedTarget], identity: FrameIdentity, epoch: int)
             raise Refused(
                 Reason.INCOMPATIBLE,
                 f"{target.path} needs agent {manifest.min_agent}; this frame has {identity.agent_version}.",
-            )
-        if manifest.security_epoch < epoch:
-            raise Refused(
-                Reason.INCOMPATIBLE,
-                f"{target.path} is of security epoch {manifest.security_epoch}; this frame accepts {epoch} and newer.",
             )
         if manifest.kind not in ("base_model", "lora_delta", "asset"):
             raise Refused(
@@ -196,6 +203,7 @@ def _compatible(signed: list[SignedTarget], identity: FrameIdentity, epoch: int)
         artifacts=tuple(
             Installed(kind=part.manifest.kind, path=part.path, length=part.length, sha256=part.sha256) for part in parts
         ),
+        security_epoch=signed[0].manifest.security_epoch,
     )
 
 

@@ -42,6 +42,9 @@ REPORT_EVERY_S = 900.0
 TRY_AGAIN_S = (600.0, 3_600.0, 6 * 3_600.0)
 """Waits before an installation that failed for a passing reason is tried again."""
 
+EPOCH = "security_epoch"
+"""Kind of the HealthEvent about a floor that could not be read or raised."""
+
 DEFAULT_POLICY = TrialPolicy()
 
 
@@ -72,9 +75,12 @@ class FrameCore:
         director_root = ports.trust(ports.documents).director_root
         self._progress = Progress(self._report)
         self._installer = Installer(ports.journal, report=self._report, note=self._note, collect=self._collect)
-        self._gate = Gate(identity.frame_id, ports.documents, self._installer, director_root, note=self._note)
+        self._gate = Gate(
+            identity.frame_id, ports.documents, self._installer, director_root, note=self._note, now=ports.security_now
+        )
         self._session = Session(identity.frame_id, ports.outbox, self._hello, self._offered)
         self._installer.restarted()
+        self._keep_epoch()
         self._watch = Watch(self._installer, policy)
         self._resume()
 
@@ -112,6 +118,8 @@ class FrameCore:
         if self._exchange is not None:
             self._out += self._exchange.connected(now)
         else:
+            if self._gate.timeless:
+                self._resume()
             self._start()
         return self._drain()
 
@@ -285,7 +293,20 @@ class FrameCore:
             log.error("The event %r could not be recorded: %s", kind, error)
         self._noted = True
 
+    def _keep_epoch(self) -> None:
+        """The floor is that of the release that was committed last: also after a cut, and where it was damaged."""
+        committed = self.journal.committed
+        kept = self._ports.epoch
+        try:
+            try:
+                kept.floor()
+            finally:
+                kept.raise_to(committed.security_epoch if committed is not None else 0)
+        except (Refused, OSError) as error:
+            self._record_health(EPOCH, failure_of(error).detail)
+
     def _collect(self) -> None:
+        self._keep_epoch()  # a commit is what leaves something behind
         gone = self._ports.store.collect(self.journal.files())
         log.info("Deleted %d files that no slot names", gone)
 

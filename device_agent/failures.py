@@ -10,7 +10,14 @@ from protocol.messages import Failure
 log = logging.getLogger(__name__)
 
 PASSING: frozenset[Reason] = frozenset(
-    {Reason.NOT_AVAILABLE, Reason.TAMPERED_CHUNK, Reason.DISK_FULL, Reason.EXPIRED, Reason.INTERNAL}
+    {
+        Reason.NOT_AVAILABLE,
+        Reason.TAMPERED_CHUNK,
+        Reason.DISK_FULL,
+        Reason.EXPIRED,
+        Reason.NO_TIME,
+        Reason.INTERNAL,
+    }
 )
 """Reasons that may be gone later without a new DesiredState."""
 

@@ -56,6 +56,11 @@ class AgentFolder:
         return self.path / "journal.json"
 
     @property
+    def epoch(self) -> Path:
+        """The floor of the security epoch, where the board has no better place for it."""
+        return self.path / "epoch"
+
+    @property
     def outbox(self) -> Path:
         return self.path / "outbox"
 

@@ -3,6 +3,8 @@
 - Forged, unreadable, for another frame, or older than what the frame holds: anybody with access to the broker can send
   such a thing, again and again. It leaves a HealthEvent and, on a frame at rest, the failure in the report. It names no
   release there, whatever it says inside, so it cannot fail a Deployment and thereby stop a rollout.
+- On a frame that does not know the time, nobody can say whether a DesiredState has expired. It is not held, costs one
+  HealthEvent, and is judged when it comes again; one that was held already is judged at the next connection.
 - Signed by the director for this frame, newer than what the frame holds, but expired: the release it names really was
   meant for this frame. The report names it as target, in state ``failed``, and its Deployment gets reason and sentence.
   The frame holds it like any other, so nothing older is accepted afterwards.
@@ -10,7 +12,6 @@
 Refusals of a release (roles disagree, wrong base model, ...) come later, in ``convergence``, and name it too.
 """
 
-import time
 from collections.abc import Callable
 
 from tuf.api.metadata import Root
@@ -21,6 +22,7 @@ from device_agent.installer.events import Kept, Objected, RefusedOffer, RefusedR
 from device_agent.installer.machine import INSTALLING, state_of
 from device_agent.ports import DocumentStore
 from device_agent.trust.director import require_current, verify_desired
+from device_agent.trust.time import Now, utc_now
 from protocol.chunks import sha256_hex
 from protocol.errors import Reason, Refused
 from protocol.messages import DesiredState, Failure, TargetRef
@@ -42,12 +44,15 @@ class Gate:
         director_root: Root,
         *,
         note: Callable[[Failure], None],
+        now: Now = utc_now,
     ) -> None:
         self._frame_id = frame_id
         self._documents = documents
         self._installer = installer
         self._director_root = director_root
         self._note = note
+        self._now = now
+        self._timeless = self._said_timeless = False
         self._refused: set[str] = set()
 
     def trust(self, director_root: Root) -> None:
@@ -65,16 +70,20 @@ class Gate:
         return verify_desired(envelope, self._director_root, self._frame_id, self._installer.journal.desired_version)
 
     def accept(self, desired: DesiredState, envelope: bytes) -> bool:
-        """Hold a newer one. False when it has expired and names nothing to install: then nothing has changed."""
-        expired = _expiry(desired)
-        if expired is not None and self._to_install(desired) is None:
+        """Hold a newer one. False when it has expired and names nothing to install, or when nobody can say whether it
+        has: then nothing has changed, and it comes again."""
+        expired = self._expiry(desired)
+        if expired is not None and (self._timeless or self._to_install(desired) is None):
             self.object(envelope, expired)
             return False
         self._documents.save(DESIRED, envelope)
         return True
 
     def object(self, envelope: bytes, refused: Refused) -> None:
-        """Refuse something that anybody may have sent, once."""
+        """Refuse something that anybody may have sent, or that cannot be judged without the time, once."""
+        if refused.reason is Reason.NO_TIME:
+            self._say_timeless(refused)
+            return
         if len(self._refused) >= REMEMBERED:
             self._refused.clear()
         self._refused.add(sha256_hex(envelope))
@@ -117,9 +126,12 @@ class Gate:
 
     def current(self, desired: DesiredState) -> bool:
         """Whether ``desired`` may start an installation; an expired one is refused in its release's name."""
-        expired = _expiry(desired)
+        expired = self._expiry(desired)
         if expired is None:
             return True
+        if self._timeless:
+            self._say_timeless(expired)
+            return False
         journal = self._installer.journal
         release = self._to_install(desired)
         if desired.version > journal.desired_version and release is not None:
@@ -129,10 +141,29 @@ class Gate:
         return False
 
     @property
+    def timeless(self) -> bool:
+        """Whether a DesiredState waits for the time to be known."""
+        return self._timeless
+
+    @property
     def may_pass(self) -> bool:
         """Whether the installation failed for a reason that may be gone later."""
         journal = self._installer.journal
         return journal.state == "failed" and journal.failure is not None and journal.failure.reason in PASSING
+
+    def _expiry(self, desired: DesiredState) -> Refused | None:
+        try:
+            require_current(desired, self._now)
+        except Refused as refused:
+            self._timeless = refused.reason is Reason.NO_TIME
+            return refused
+        self._timeless = self._said_timeless = False
+        return None
+
+    def _say_timeless(self, refused: Refused) -> None:
+        if not self._said_timeless:
+            self._said_timeless = True
+            self._installer.apply(Objected(failure_of(refused)))
 
     @property
     def _installing(self) -> bool:
@@ -151,15 +182,3 @@ class Gate:
             return verify_desired(envelope, self._director_root, self._frame_id, 0).expires_at
         except Refused:
             return 0
-
-
-def _expiry(desired: DesiredState) -> Refused | None:
-    try:
-        require_current(desired, _security_now_ms())
-    except Refused as refused:
-        return refused
-    return None
-
-
-def _security_now_ms() -> int:
-    return time.time_ns() // 1_000_000

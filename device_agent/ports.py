@@ -12,6 +12,8 @@ from tuf.api.metadata import Root
 
 from device_agent.installer.slots import Journal, Slot
 from device_agent.transfer.ports import TransferPorts
+from device_agent.trust.epoch import EpochStore
+from device_agent.trust.time import Now, utc_now
 from protocol import session
 from protocol.fetching import ObjectSink
 from protocol.messages import AnyEvent, Failure, LipError
@@ -140,7 +142,7 @@ def wall_clock_ms() -> int:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ports:
     """Everything a FrameCore touches. ``trust`` opens a new FrameTrust over the stored documents; ``now_ms`` dates
-    reports and events, security time is always the real one."""
+    reports and events, ``security_now`` is what expiry is compared with and always the real time."""
 
     journal: JournalPort
     documents: DocumentStore
@@ -148,5 +150,7 @@ class Ports:
     outbox: Outbox
     trial: Trial
     trust: Callable[[DocumentStore], FrameTrust]
+    epoch: EpochStore
+    security_now: Now = utc_now
     now_ms: Callable[[], int] = wall_clock_ms
     transfer: TransferPorts = field(default_factory=TransferPorts)

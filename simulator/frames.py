@@ -12,6 +12,7 @@ from device_agent.storage.journal import MemoryDocuments, MemoryJournal
 from device_agent.storage.outbox import MemoryOutbox
 from device_agent.telemetry import random_id
 from device_agent.transport import TlsFiles
+from device_agent.trust.epoch import MemoryEpoch
 from protocol.messages import PlaybackEvent
 from protocol.repository import DIRECTOR_ROOT
 from protocol.sequences import DEFAULT_RETRY, RetryPolicy
@@ -152,6 +153,7 @@ def make_frame(
         outbox=outbox,
         trial=shared.trials,
         trust=shared.trust.open,
+        epoch=MemoryEpoch(),
     )
     core = FrameCore(enrolled.identity, ports, retry, policy)
     return SimulatedFrame(core, outbox, store, people, shared.trials, segment_of(enrolled.identity.locale))

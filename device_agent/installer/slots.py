@@ -24,6 +24,8 @@ class Slot(Struct, frozen=True, kw_only=True):
 
     release: Sha256
     artifacts: tuple[Installed, ...]
+    security_epoch: Annotated[int, Meta(ge=0)] = 0
+    """Of the release; the frame's floor once it is committed."""
 
     @property
     def bundle(self) -> Installed:
@@ -82,8 +84,6 @@ class Journal(Struct, frozen=True, kw_only=True):
     probation: Probation | None = None
     """Only in the state ``trial``: the golden clips said yes, and the other slot plays."""
     trial_attempts: Annotated[int, Meta(ge=0)] = 0
-    security_epoch: Annotated[int, Meta(ge=0)] = 0
-    """Floor for the ``security_epoch`` of everything installed."""
 
     def slot(self, name: SlotName | None) -> Slot | None:
         """The content of a slot, None for an empty one."""

@@ -4,6 +4,7 @@ from securesystemslib.exceptions import UnverifiedSignatureError, VerificationEr
 from securesystemslib.signer import Signature
 from tuf.api.metadata import Root
 
+from device_agent.trust.time import Now, required, utc_now
 from protocol.codec import decode
 from protocol.envelope import DESIRED_STATE_TYPE, SIGNED_TIME_TYPE, Envelope, signed_bytes
 from protocol.errors import Reason, Refused
@@ -36,9 +37,9 @@ def verify_desired(envelope: bytes, root: Root, frame_id: str, held_version: int
     return desired
 
 
-def require_current(desired: DesiredState, now_ms: int) -> None:
-    """Raises Refused(EXPIRED) when ``desired`` may not start an installation any more."""
-    if desired.expires_at <= now_ms:
+def require_current(desired: DesiredState, now: Now = utc_now) -> None:
+    """Raises Refused(EXPIRED) when ``desired`` may not start an installation any more, NO_TIME when nobody can say."""
+    if desired.expires_at <= required(now).timestamp() * 1000:
         raise Refused(
             Reason.EXPIRED, f"DesiredState {desired.version} has expired: sign it anew, or check the frame's clock."
         )

@@ -1,5 +1,6 @@
 """A frame in memory against a broker in memory: time passes only as far as the frame waits for it."""
 
+import datetime as dt
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -12,7 +13,9 @@ from device_agent.ports import FrameIdentity, Ports, Store, TrialPolicy, TrialRe
 from device_agent.storage.journal import MemoryDocuments, MemoryJournal
 from device_agent.storage.outbox import MemoryOutbox
 from device_agent.storage.store import MemoryStore
+from device_agent.trust.epoch import EpochStore, MemoryEpoch
 from device_agent.trust.image import ImageTrust
+from device_agent.trust.time import Now, utc_now
 from protocol import topics
 from protocol.exchange import Command, Done, Publish, Subscribe, Unsubscribe
 from protocol.fetching import WINDOW
@@ -57,6 +60,8 @@ class Frame:
         self.store: Store = store if store is not None else MemoryStore({})
         self.outbox = MemoryOutbox()
         self.trial = FakeTrial()
+        self.epoch: EpochStore = MemoryEpoch()
+        self.security_now: Now = utc_now
         self.policy = policy
         self.now = 0.0
         self.fetched: Counter[str] = Counter()
@@ -74,10 +79,16 @@ class Frame:
             store=self.store,
             outbox=self.outbox,
             trial=self.trial,
-            trust=ImageTrust,
+            trust=lambda documents: ImageTrust(documents, self.clock),
+            epoch=self.epoch,
+            security_now=self.clock,
         )
         self.core = FrameCore(FrameIdentity(FRAME, "rk3588", "zh", "0.1.0"), ports, QUICK, self.policy)
         return self.core
+
+    def clock(self) -> dt.datetime | None:
+        """Security time, which a test may change."""
+        return self.security_now()
 
     def connect(self) -> None:
         self.run(self.core.connected(self.now))

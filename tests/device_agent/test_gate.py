@@ -4,11 +4,12 @@ import msgspec
 import pytest
 from securesystemslib.signer import CryptoSigner
 
+from device_agent.trust.time import utc_now
 from protocol.codec import encode
 from protocol.envelope import Envelope
 from protocol.errors import Reason
 from tests.device_agent.frame import FRAME, Frame
-from tests.device_agent.repository import Published, Repository, desired, now_ms
+from tests.device_agent.repository import Published, Repository, desired, in_days, now_ms
 
 
 @pytest.fixture
@@ -109,15 +110,15 @@ def test_an_expired_desired_state_ends_what_is_on_its_way(
 
 
 def test_a_frame_whose_clock_was_ahead_installs_once_it_is_right(
-    frame: Frame, repository: Repository, release: Published, monkeypatch: pytest.MonkeyPatch
+    frame: Frame, repository: Repository, release: Published
 ) -> None:
-    with monkeypatch.context() as ahead:
-        ahead.setattr("device_agent.gate._security_now_ms", lambda: now_ms() + 400 * 86_400_000)
-        frame.give(repository.envelope(desired(FRAME, 1, release)))
-        frame.wait(86_400)
-        frame.boot()
-        frame.connect()
-        frame.wait(86_400)
+    frame.security_now = lambda: in_days(400)
+    frame.give(repository.envelope(desired(FRAME, 1, release)))
+    frame.wait(86_400)
+    frame.boot()
+    frame.connect()
+    frame.wait(86_400)
+    frame.security_now = utc_now
     assert (frame.reports[-1].state, kinds(frame)) == ("failed", ["expired"])
     frame.wait(8 * 3_600)
     assert (frame.reports[-1].state, frame.reports[-1].failure) == ("committed", None)
@@ -174,9 +175,7 @@ def test_what_anybody_could_send_names_no_release_whatever_it_says_inside(
     assert frame.core.journal.slot_a is None
 
 
-def test_a_desired_state_that_expired_in_mid_way_goes_on_when_it_is_signed_anew(
-    repository: Repository, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_desired_state_that_expired_in_mid_way_goes_on_when_it_is_signed_anew(repository: Repository) -> None:
     base = repository.base(b"model" * 50_000, "2.0")
     release = repository.release("portrait", "2.0", [base])
     frame = Frame(repository.retained, repository.anchors())
@@ -184,13 +183,12 @@ def test_a_desired_state_that_expired_in_mid_way_goes_on_when_it_is_signed_anew(
     frame.before_message = lambda topic: not topic.startswith("repo/chunk")
     frame.give(repository.envelope(desired(FRAME, 1, release)))
     frame.before_message = lambda topic: True
-    days_later = now_ms() + 3 * 86_400_000
-    monkeypatch.setattr("device_agent.gate._security_now_ms", lambda: days_later)
+    frame.security_now = lambda: in_days(3)
     frame.boot()
     frame.connect()
     assert [report.state for report in frame.reports][-1] == "failed"
     assert kinds(frame) == ["expired"]
-    frame.give(repository.envelope(desired(FRAME, 1, release, expires_at=days_later + 1)))
+    frame.give(repository.envelope(desired(FRAME, 1, release, expires_at=now_ms() + 4 * 86_400_000)))
     frame.wait(1)
     assert frame.reports[-1].state == "committed"
 
@@ -206,3 +204,61 @@ def test_a_forgery_does_not_stop_an_installation(frame: Frame, repository: Repos
     frame.wait(5)
     assert frame.reports[-1].state == "committed"
     assert kinds(frame) == ["wrong_signature"]
+
+
+# --- without a clock --------------------------------------------------------------------------------------------------
+
+
+def test_a_frame_that_does_not_know_the_time_installs_nothing_says_so_once_and_fails_no_release(
+    frame: Frame, repository: Repository, release: Published
+) -> None:
+    frame.security_now = lambda: None
+    for _ in range(3):
+        frame.give(repository.envelope(desired(FRAME, 1, release)))
+    last = frame.reports[-1]
+    assert kinds(frame) == ["no_time"]
+    assert (last.state, last.target, last.desired_version) == ("idle", None, 0)
+    assert last.failure is not None
+    assert last.failure.reason is Reason.NO_TIME
+
+
+def test_what_came_before_the_time_was_known_is_installed_when_it_comes_again(
+    frame: Frame, repository: Repository, release: Published
+) -> None:
+    frame.security_now = lambda: None
+    frame.give(repository.envelope(desired(FRAME, 1, release)))
+    frame.security_now = utc_now
+    frame.give(repository.envelope(desired(FRAME, 1, release)))
+    assert (frame.reports[-1].state, frame.reports[-1].failure) == ("committed", None)
+
+
+def test_an_installation_that_a_start_without_the_time_found_goes_on_once_it_is_known(
+    frame: Frame, repository: Repository
+) -> None:
+    release = repository.release("portrait", "2.0", [repository.base(b"model" * 50_000, "2.0")])
+    frame.before_message = lambda topic: not topic.startswith("repo/chunk")
+    frame.give(repository.envelope(desired(FRAME, 1, release)))
+    frame.before_message = lambda topic: True
+    frame.security_now = lambda: None
+    frame.boot()
+    frame.connect()
+    assert (frame.reports[-1].state, kinds(frame)) == ("downloading", ["no_time"])
+    frame.disconnect()
+    frame.security_now = utc_now
+    frame.connect()
+    assert frame.reports[-1].state == "committed"
+
+
+def test_a_frame_that_does_not_know_the_time_still_learns_the_directors_new_key(
+    frame: Frame, repository: Repository, release: Published
+) -> None:
+    frame.security_now = lambda: None
+    repository.director = CryptoSigner.generate_ed25519()
+    repository.sign_director_root()
+    repository.put_head()
+    frame.give(repository.envelope(desired(FRAME, 1, release)))
+    frame.wait(60)
+    assert frame.documents.load("director-root") == repository.documents["director-root"]
+    frame.security_now = utc_now
+    frame.give(repository.envelope(desired(FRAME, 1, release)))
+    assert frame.reports[-1].state == "committed"

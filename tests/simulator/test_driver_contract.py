@@ -15,6 +15,7 @@ from device_agent.storage.journal import MemoryDocuments, MemoryJournal
 from device_agent.storage.outbox import MemoryOutbox
 from device_agent.telemetry import health
 from device_agent.transport import MqttDriver, TlsFiles
+from device_agent.trust.epoch import MemoryEpoch
 from protocol import topics
 from protocol.errors import Reason
 from protocol.messages import HealthEvent
@@ -59,6 +60,7 @@ class Driven:
             outbox=self.outbox,
             trial=self.trial,
             trust=TrustCache().open,
+            epoch=MemoryEpoch(),
         )
         core = FrameCore(FrameIdentity(FRAME, "rk3588", "zh", "0.1.0"), ports, retry, NO_PROBATION)
         issued = self.broker.client(FRAME)

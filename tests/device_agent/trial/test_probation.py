@@ -12,7 +12,7 @@ from device_agent.trial.probation import SAVE_AGAIN_S, SAVE_EVERY_S
 from protocol.errors import Reason
 from protocol.messages import ReportedState
 from tests.device_agent.frame import FRAME, MEASURED, Frame
-from tests.device_agent.repository import Published, Repository, desired
+from tests.device_agent.repository import Published, Repository, desired, in_days
 
 POLICY = TrialPolicy()
 HOUR_S = 3_600.0
@@ -281,12 +281,11 @@ def test_an_accepted_desired_state_is_taken_up_after_a_cut_on_probation(
 
 
 def test_what_anybody_could_send_does_not_disturb_probation(
-    frame: Frame, repository: Repository, first: Published, second: Published, monkeypatch: pytest.MonkeyPatch
+    frame: Frame, repository: Repository, first: Published, second: Published
 ) -> None:
     frame.give(b"{}")
     frame.give(repository.envelope(desired(FRAME, 1, first)))
-    days_later = 400 * 86_400_000
-    monkeypatch.setattr("device_agent.gate._security_now_ms", lambda: days_later * 100)
+    frame.security_now = lambda: in_days(400)
     frame.boot()  # what was accepted has expired since
     frame.connect()
     for version, release in ((3, first), (4, second)):

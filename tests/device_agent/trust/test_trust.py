@@ -1,5 +1,6 @@
 """The frame believes only what both roots vouch for, never something older, and nothing that has expired."""
 
+import datetime as dt
 from collections.abc import Callable
 from typing import Any
 
@@ -228,5 +229,7 @@ def test_one_signature_twice_is_not_two(documents: MemoryDocuments, repository: 
 
 def test_a_desired_state_expires() -> None:
     state = desired(FRAME, 1)
-    require_current(state, state.expires_at - 1)
-    assert refusal(lambda: require_current(state, state.expires_at)).reason is Reason.EXPIRED
+    expiry = dt.datetime.fromtimestamp(state.expires_at / 1000, dt.UTC)
+    require_current(state, lambda: expiry - dt.timedelta(milliseconds=1))
+    assert refusal(lambda: require_current(state, lambda: expiry)).reason is Reason.EXPIRED
+    assert refusal(lambda: require_current(state, lambda: None)).reason is Reason.NO_TIME
