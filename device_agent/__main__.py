@@ -7,6 +7,7 @@ from importlib import import_module
 
 COMMANDS = {
     "run": "device_agent.commands.run",
+    "claim": "device_agent.commands.claim",
     "status": "device_agent.commands.status",
     "config": "device_agent.commands.config",
     "play": "device_agent.commands.play",

@@ -1,27 +1,30 @@
 """The agent itself: core, connection, player and page of one frame, put together."""
 
-import fcntl
 import logging
 import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import msgspec
 
+from device_agent.clock import SecurityClock
 from device_agent.core import FrameCore
 from device_agent.folder import (
     AgentFolder,
     ConfigError,
     broker_url,
-    certified_identity,
+    read_frame_file,
     read_identity,
     trial_policy,
 )
-from device_agent.identity import WrongIdentityCore, mismatch
+from device_agent.identity.claim import server_context
+from device_agent.identity.lifeline import Core, Endpoint, Lifeline
+from device_agent.identity.pairs import Pairs, certified_identity
+from device_agent.identity.state import identity_state
+from device_agent.identity.wrong import WrongIdentityCore, mismatch
 from device_agent.installer.slots import Slot
 from device_agent.notify import Notifier
 from device_agent.page.description import LocalPage, describe, disk, release_name
@@ -35,9 +38,9 @@ from device_agent.storage.files import replace_file
 from device_agent.storage.journal import FileDocuments, FileJournal
 from device_agent.storage.outbox import FileOutbox
 from device_agent.storage.store import FileStore
-from device_agent.transport import Core, MqttDriver
+from device_agent.transport import MqttDriver
 from device_agent.trust.epoch import FileEpoch
-from device_agent.trust.image import ImageTrust
+from device_agent.trust.image import ImageTrust, director_root
 from protocol import topics
 from protocol.exchange import Command
 from protocol.messages import AnyEvent
@@ -53,9 +56,13 @@ class Agent:
     """Core, connection, player and page of one frame, put together."""
 
     def __init__(self, folder: AgentFolder, settings: Settings, notifier: Notifier) -> None:
-        url = broker_url(settings.mqtt)
+        frame = read_frame_file(folder)
+        url = broker_url(settings.mqtt, frame)
         identity = read_identity(folder)
-        certified = certified_identity(folder)
+        self._pairs = Pairs(folder.identity)
+        certified = certified_identity(self._pairs)
+        documents = FileDocuments(folder.trust)
+        self._clock = clock = SecurityClock(documents, director_root(documents).version)
         quiet = threading.Lock()
         folder.media.mkdir(exist_ok=True)
         self._folder = folder
@@ -65,20 +72,36 @@ class Agent:
         renderer = Renderer(renderer_options(settings))
         ports = Ports(
             journal=FileJournal(folder.journal),
-            documents=FileDocuments(folder.trust),
+            documents=documents,
             store=self._store,
             outbox=self._outbox,
             trial=StoreTrial(self._store, renderer, quiet, self._record),
-            trust=ImageTrust,
+            trust=partial(ImageTrust, now=clock.now),
             epoch=FileEpoch(folder.epoch),
+            security_now=clock.now,
+            now_ms=clock.date_ms,
+            witness=clock.witness,
         )
         self._runtime = settings.runtime
         self._policy = trial_policy(settings)
         self._core = FrameCore(identity, ports, policy=self._policy)
         self._identity = identity
         self._wrong_identity = mismatch(identity.frame_id, certified) if certified != identity.frame_id else None
-        driven = self._driven(identity, certified)
-        self._driver = MqttDriver(driven, url, folder.tls, self._each_turn)
+        endpoint = None
+        if frame.server is not None:
+            endpoint = Endpoint(
+                frame.server, lambda: server_context(folder, frame, self._pairs.current.ca, self._clock)
+            )
+        lifeline = Lifeline(
+            self._driven(identity, certified),
+            certified,
+            self._pairs,
+            clock,
+            lambda: ports.trust(documents),
+            endpoint,
+            renews=self._wrong_identity is None,
+        )
+        self._driver = MqttDriver(lifeline, url, lifeline, self._each_turn)
         self._started = False
         self._flush_at = 0.0
         self._waiting = 0
@@ -124,6 +147,7 @@ class Agent:
         status["runtime"] = {"setting": self._runtime} | (self._player.runtime or {"uses": None, "why": None})
         status["outbox_waiting"] = self._waiting
         status["disk"] = disk(self._folder)
+        status |= identity_state(self._pairs, self._clock)
         return status
 
     def _driven(self, identity: FrameIdentity, certified: str) -> Core:
@@ -188,14 +212,3 @@ def renderer_options(settings: Settings) -> RendererOptions:
         idle_s=settings.renderer_idle_s,
         memory_mb=settings.renderer_memory_mb,
     )
-
-
-@contextmanager
-def alone(folder: AgentFolder) -> Iterator[None]:
-    """One agent per folder. Raises ConfigError when there is one already."""
-    with (folder.path / "agent.lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ConfigError(f"An agent runs on {folder.path} already: stop it first.") from None
-        yield

@@ -23,7 +23,7 @@ from device_agent.installer.driver import Installer
 from device_agent.installer.slots import Journal, Slot
 from device_agent.ports import FrameIdentity, Ports, TrialPolicy
 from device_agent.reports import figures, hello, release_of, reported_state
-from device_agent.telemetry import health
+from device_agent.telemetry import health, random_id
 from device_agent.transfer.meter import Progress
 from device_agent.trial.probation import Watch
 from protocol import topics
@@ -62,6 +62,7 @@ class FrameCore:
         self._ports = ports
         self._retry = retry
         self._policy = policy
+        self._process = random_id()
         self._out: list[Command] = []
         self._online = False
         self._noted = False
@@ -208,6 +209,7 @@ class FrameCore:
             self._gate.object(envelope, refused)
             return
         self._unverified = None
+        self._ports.witness(desired.issued_at)
         if desired.version == self.journal.desired_version:
             if self._exchange is None and self._gate.confirm(desired, envelope):
                 self._try_again_at = self._now
@@ -271,7 +273,7 @@ class FrameCore:
     # --- effects ------------------------------------------------------------------------------------------------------
 
     def _hello(self) -> Hello:
-        return hello(self.identity, self.journal, self._ports.outbox.outbox_id)
+        return hello(self.identity, self.journal, self._ports.outbox.outbox_id, self._process)
 
     def _report(self, again_s: float = REPORT_AGAIN_S) -> None:
         if not self._online:

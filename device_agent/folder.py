@@ -1,25 +1,27 @@
 """The agent's folder and the frame's identity in it."""
 
+import fcntl
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
-from cryptography import x509
-from cryptography.x509.oid import ExtensionOID
 
 from device_agent.ports import FrameIdentity, TrialPolicy
 from device_agent.settings.kinds import ConfigError
 from device_agent.settings.layers import Settings
-from device_agent.transport import TlsFiles
-from protocol.messages import FrameId, Word
+from protocol.messages import FrameId, Sha256, Word
 
 __all__ = [
     "AGENT_VERSION",
     "AgentFolder",
     "ConfigError",
+    "FrameFile",
     "agent_folder",
+    "alone",
     "broker_url",
-    "certified_identity",
+    "read_frame_file",
     "read_identity",
     "trial_policy",
 ]
@@ -28,13 +30,18 @@ AGENT_VERSION = "0.1.0"
 MAX_FRAME_JSON = 64 * 1024
 
 
-class FrameFile(msgspec.Struct, frozen=True):
-    """``identity/frame.json``."""
+class FrameFile(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """``identity/frame.json``. What follows ``simulated`` only a frame born by a claim has: the broker's address, the
+    birth endpoint's, whether the system's authorities vouch for that, and the SHA-256 of the claim token."""
 
     frame_id: FrameId
     locale: Word
     hardware: Word
     simulated: bool = False
+    mqtt: str | None = None
+    server: str | None = None
+    system_ca: bool = False
+    claim: Sha256 | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,10 +81,6 @@ class AgentFolder:
         """``local.json``: where the local page answers."""
         return self.path / "local.json"
 
-    @property
-    def tls(self) -> TlsFiles:
-        return TlsFiles(self.identity / "ca.pem", self.identity / "cert.pem", self.identity / "key.pem")
-
 
 def agent_folder(setting: Path | None) -> AgentFolder:
     """The folder of the setting ``dir``. Raises ConfigError."""
@@ -89,11 +92,12 @@ def agent_folder(setting: Path | None) -> AgentFolder:
     return AgentFolder(path)
 
 
-def broker_url(setting: str | None) -> str:
-    """The address of the setting ``mqtt``. Raises ConfigError."""
-    if setting is None:
+def broker_url(setting: str | None, frame: FrameFile) -> str:
+    """The address of the setting ``mqtt``, else the one from the frame's birth. Raises ConfigError."""
+    address = setting if setting is not None else frame.mqtt
+    if address is None:
         raise ConfigError("The broker's address is not known: give --mqtt or set MQTT_URL to mqtts://host:port.")
-    return setting
+    return address
 
 
 def trial_policy(settings: Settings) -> TrialPolicy:
@@ -101,28 +105,30 @@ def trial_policy(settings: Settings) -> TrialPolicy:
     return TrialPolicy(playbacks=settings.trial_playbacks, healthy_s=settings.trial_healthy_hours * 3_600)
 
 
-def read_identity(folder: AgentFolder) -> FrameIdentity:
-    """Who the frame is. Raises ConfigError."""
+def read_frame_file(folder: AgentFolder) -> FrameFile:
+    """``identity/frame.json``. Raises ConfigError."""
     path = folder.identity / "frame.json"
     try:
         with path.open("rb") as file:
-            frame = msgspec.json.decode(file.read(MAX_FRAME_JSON), type=FrameFile)
+            return msgspec.json.decode(file.read(MAX_FRAME_JSON), type=FrameFile)
     except OSError as error:
         raise ConfigError(f"{path} cannot be read ({error.strerror}): enrol the frame first.") from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not as enrolment writes it ({error}): enrol the frame again.") from error
+
+
+def read_identity(folder: AgentFolder) -> FrameIdentity:
+    """Who the frame is. Raises ConfigError."""
+    frame = read_frame_file(folder)
     return FrameIdentity(frame.frame_id, frame.hardware, frame.locale, AGENT_VERSION, frame.simulated)
 
 
-def certified_identity(folder: AgentFolder) -> str:
-    """The frame id in the certificate: its one SAN DNS name. Raises ConfigError."""
-    path = folder.tls.cert
-    try:
-        certificate = x509.load_pem_x509_certificate(path.read_bytes())
-        names = certificate.extensions.get_extension_for_oid(ExtensionOID.SUBJECT_ALTERNATIVE_NAME).value
-        if not isinstance(names, x509.SubjectAlternativeName):
-            raise ValueError("its names cannot be read")
-        (name,) = names.get_values_for_type(x509.DNSName)
-    except (OSError, ValueError, x509.ExtensionNotFound) as error:
-        raise ConfigError(f"The certificate {path} names no frame ({error}): enrol the frame again.") from error
-    return name
+@contextmanager
+def alone(folder: AgentFolder) -> Iterator[None]:
+    """One agent per folder. Raises ConfigError when there is one already."""
+    with (folder.path / "agent.lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ConfigError(f"An agent runs on {folder.path} already: stop it first.") from None
+        yield

@@ -139,10 +139,15 @@ def wall_clock_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
+def _forget(_at: int) -> None:
+    """Nobody keeps the time."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ports:
     """Everything a FrameCore touches. ``trust`` opens a new FrameTrust over the stored documents; ``now_ms`` dates
-    reports and events, ``security_now`` is what expiry is compared with and always the real time."""
+    reports and events, ``security_now`` is what expiry is compared with and always the real time. ``witness`` hears of
+    each moment (ms) at which the director signed something: it lies in the past."""
 
     journal: JournalPort
     documents: DocumentStore
@@ -153,4 +158,5 @@ class Ports:
     epoch: EpochStore
     security_now: Now = utc_now
     now_ms: Callable[[], int] = wall_clock_ms
+    witness: Callable[[int], None] = _forget
     transfer: TransferPorts = field(default_factory=TransferPorts)

@@ -13,8 +13,8 @@ def release_of(journal: Journal) -> str | None:
     return journal.playing.release if journal.playing is not None else None
 
 
-def hello(identity: FrameIdentity, journal: Journal, outbox_id: str) -> Hello:
-    """The Hello of this moment."""
+def hello(identity: FrameIdentity, journal: Journal, outbox_id: str, session: str) -> Hello:
+    """The Hello of this moment; ``session`` is new at every start of the agent."""
     return Hello(
         frame_id=identity.frame_id,
         agent_version=identity.agent_version,
@@ -23,6 +23,7 @@ def hello(identity: FrameIdentity, journal: Journal, outbox_id: str) -> Hello:
         desired_version=journal.desired_version,
         outbox_id=outbox_id,
         release=release_of(journal),
+        session=session,
     )
 
 

@@ -4,6 +4,9 @@ paho's thread only puts what happened into a bounded queue; one loop takes it fr
 twice at once. A Perform runs in a thread of its own and comes back through the same queue. MQTT 3.1.1, TLS with the
 frame's certificate, a random client id (someone else's valid certificate must not take over this session by its
 name), a clean session, and reconnects with capped backoff whose steps are drawn at random.
+
+How to connect is a ``Line``'s business. When its generation changes, the connection is closed and another one made, by
+another client; what the old one still has to say counts for nothing.
 """
 
 import logging
@@ -12,19 +15,22 @@ import random
 import secrets
 import socket
 import ssl
+import sys
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Protocol
 
 import paho.mqtt.client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
 
+from device_agent.identity.lifeline import Core
 from device_agent.settings.address import parse_url
+from device_agent.tls import TlsFiles
 from protocol.exchange import Command, Done, Publish, Subscribe, Unsubscribe
 from protocol.sequences import Perform
+
+__all__ = ["KEEPALIVE_S", "Core", "Line", "MqttDriver", "TlsFiles"]
 
 log = logging.getLogger(__name__)
 
@@ -35,33 +41,18 @@ IDLE_S = 0.5
 """The loop looks up this often, so that stopping takes no longer."""
 
 
-class Core(Protocol):
-    """What is driven: a FrameCore, or anything with its methods."""
+class Line(Protocol):
+    """How to connect: ``device_agent.identity.lifeline``, or files that never change."""
 
     @property
-    def deadline(self) -> float | None: ...
-    def connected(self, now: float) -> list[Command]: ...
-    def disconnected(self) -> None: ...
-    def received(self, topic: str, payload: bytes, now: float) -> list[Command]: ...
-    def performed(self, work: Perform, outcome: Done[object], now: float) -> list[Command]: ...
-    def tick(self, now: float) -> list[Command]: ...
-    def fault(self, kind: str, detail: str, now: float) -> list[Command]: ...
-
-
-@dataclass(frozen=True, slots=True)
-class TlsFiles:
-    """PEM files: the frame's certificate and key, and the authority that signed the broker's."""
-
-    ca: Path
-    cert: Path
-    key: Path
+    def generation(self) -> int:
+        """Another one than before: connect anew."""
 
     def context(self) -> ssl.SSLContext:
-        """A client context. Raises OSError (ssl.SSLError among them) when a file is missing or broken."""
-        context = ssl.create_default_context(cafile=str(self.ca))
-        context.minimum_version = ssl.TLSVersion.TLSv1_2
-        context.load_cert_chain(self.cert, self.key)
-        return context
+        """For the next connection. Raises OSError, ConfigError."""
+
+    def failed(self, *, refused: bool, now: float) -> None:
+        """No connection came about: the broker was not there, or it ``refused``."""
 
 
 Happening = Callable[[float], list[Command]]
@@ -73,23 +64,26 @@ class MqttDriver:
     ``each_turn`` is called in the same loop after everything that happened, and at least about once a second.
     """
 
-    def __init__(self, core: Core, url: str, tls: TlsFiles, each_turn: Callable[[], None] | None = None) -> None:
+    def __init__(self, core: Core, url: str, line: Line, each_turn: Callable[[], None] | None = None) -> None:
         self._core = core
         self._address = parse_url(url)
+        self._line = line
         self._each_turn = each_turn if each_turn is not None else lambda: None
         self._happenings: queue.Queue[Happening] = queue.Queue(QUEUE)
         self._stopping = threading.Event()
         self._subscribing: dict[int, str] = {}
         self._faults: set[str] = set()
-        self._client = self._make_client(tls.context())
+        self._standing = False
+        self._generation = line.generation
+        self._client = self._make_client(line.context())
 
     def run(self) -> None:
         """Until ``stop``; whoever calls it is the loop."""
-        self._client.connect_async(*self._address, keepalive=KEEPALIVE_S)
-        self._client.loop_start()
+        self._begin()
         try:
             while not self._stopping.is_set():
                 self._safely(self._turn)
+                self._safely(self._connect_anew)
                 self._safely(self._each_turn)
         finally:
             self._stopping.set()
@@ -134,6 +128,24 @@ class MqttDriver:
         if deadline is not None and time.monotonic() >= deadline:
             self._carry_out(self._core.tick(time.monotonic()))
 
+    def _begin(self) -> None:
+        self._client.connect_async(*self._address, keepalive=KEEPALIVE_S)
+        self._client.loop_start()
+
+    def _connect_anew(self) -> None:
+        """Where the line asks for it, by a client of its own: paho keeps its TLS for good."""
+        if self._line.generation == self._generation:
+            return
+        log.info("Connecting anew.")
+        generation = self._line.generation
+        client = self._make_client(self._line.context())
+        old, self._client, self._generation = self._client, client, generation
+        self._lost()
+        old.disconnect()
+        # It may be in the middle of a handshake, which the loop must not wait for.
+        threading.Thread(target=old.loop_stop, name="hang-up", daemon=True).start()
+        self._begin()
+
     def _hear_out(self) -> None:
         """Let the core note what had happened by the stop (a film's events, a crash), though nothing is sent now."""
         self._happenings.get_nowait()(time.monotonic())
@@ -172,7 +184,22 @@ class MqttDriver:
         detail = f"The broker refuses this frame's subscription to {topic}: check its permissions and limits."
         return self._core.fault("subscription_refused", detail, now)
 
+    def _stands(self, now: float) -> list[Command]:
+        self._standing = True
+        return self._core.connected(now)
+
+    def _ended(self, now: float) -> list[Command]:
+        if self._standing:
+            return self._lost()
+        # A broker that does not take a certificate lets the handshake end and hangs up (TLS 1.3), or refuses CONNECT.
+        return self._failed(True, now)
+
+    def _failed(self, refused: bool, now: float) -> list[Command]:
+        self._line.failed(refused=refused, now=now)
+        return []
+
     def _lost(self) -> list[Command]:
+        self._standing = False
         self._subscribing.clear()
         self._faults.clear()
         self._core.disconnected()
@@ -191,32 +218,52 @@ class MqttDriver:
         client.max_queued_messages_set(QUEUE)
         client.on_socket_open = _no_delay
         client.on_connect = self._on_connect
-        client.on_connect_fail = lambda *_: log.info("No connection to %s:%d yet.", *self._address)
+        client.on_connect_fail = self._on_connect_fail
         client.on_disconnect = self._on_disconnect
         client.on_subscribe = self._on_subscribe
         client.on_message = self._on_message
         _draw_backoff(client)
         return client
 
+    def _happened(self, client: mqtt.Client, happening: Happening) -> None:
+        """Have the loop hear of it, unless the client has been replaced by then."""
+
+        def heard(now: float) -> list[Command]:
+            return happening(now) if client is self._client else []
+
+        while client is self._client and not self._stopping.is_set():
+            try:
+                self._happenings.put(heard, timeout=IDLE_S)
+            except queue.Full:
+                continue
+            return
+
     def _on_connect(self, client: mqtt.Client, _data: Any, _flags: Any, reason: Any, _properties: Any) -> None:
         if reason.is_failure:
             log.error("The broker refuses the connection: %s.", reason)
-            return
+            return  # and closes it
         log.info("Connected to %s:%d.", *self._address)
         _draw_backoff(client)
-        self.submit(self._core.connected)
+        self._happened(client, self._stands)
 
-    def _on_disconnect(self, _client: mqtt.Client, _data: Any, _flags: Any, reason: Any, _properties: Any) -> None:
+    def _on_connect_fail(self, client: mqtt.Client, _data: Any) -> None:
+        error = sys.exception()  # paho calls this from its except clause
+        refused = isinstance(error, ssl.SSLError)
+        why = error if refused else "not there"
+        log.info("No connection to %s:%d yet: %s.", *self._address, why)
+        self._happened(client, lambda now: self._failed(refused, now))
+
+    def _on_disconnect(self, client: mqtt.Client, _data: Any, _flags: Any, reason: Any, _properties: Any) -> None:
         log.info("Disconnected: %s.", reason)
-        self.submit(lambda _: self._lost())
+        self._happened(client, self._ended)
 
-    def _on_subscribe(self, _client: mqtt.Client, _data: Any, mid: int, reasons: Any, _properties: Any) -> None:
+    def _on_subscribe(self, client: mqtt.Client, _data: Any, mid: int, reasons: Any, _properties: Any) -> None:
         refused = any(reason.is_failure for reason in reasons)
-        self.submit(lambda now: self._subscribed(mid, refused, now))
+        self._happened(client, lambda now: self._subscribed(mid, refused, now))
 
-    def _on_message(self, _client: mqtt.Client, _data: Any, message: mqtt.MQTTMessage) -> None:
+    def _on_message(self, client: mqtt.Client, _data: Any, message: mqtt.MQTTMessage) -> None:
         topic, payload = message.topic, bytes(message.payload)
-        self.submit(lambda now: self._core.received(topic, payload, now))
+        self._happened(client, lambda now: self._core.received(topic, payload, now))
 
 
 def _no_delay(_client: mqtt.Client, _data: Any, connection: Any) -> None:

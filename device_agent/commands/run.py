@@ -19,8 +19,8 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
 def run(arguments: argparse.Namespace) -> int:
     """Returns the exit status: 0 after a stop, or 1 with one sentence on stderr."""
     # Imported here so that the other commands load nothing of this.
-    from device_agent.agent import Agent, alone
-    from device_agent.folder import ConfigError, agent_folder
+    from device_agent.agent import Agent
+    from device_agent.folder import ConfigError, agent_folder, alone
     from device_agent.notify import Notifier
     from device_agent.trust.image import NoTrustAnchor
 

@@ -19,6 +19,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Returns the exit status: 0, or 1 with one sentence on stderr."""
     # Imported here so that the other commands load nothing of this.
     from device_agent.folder import ConfigError, agent_folder, read_identity, trial_policy
+    from device_agent.identity.state import stored_state
     from device_agent.page.description import ask, describe, disk
     from device_agent.page.words import in_words
     from device_agent.storage.journal import FileJournal
@@ -30,7 +31,7 @@ def run(arguments: argparse.Namespace) -> int:
         if status is None:
             journal = FileJournal(folder.journal).read()
             status = describe(read_identity(folder), journal, trial_policy(settings))
-            status |= {"running": False, "disk": disk(folder)}
+            status |= {"running": False, "disk": disk(folder)} | stored_state(folder.identity)
     except ConfigError as error:
         print(f"device-agent status: {error}", file=sys.stderr)
         return 1

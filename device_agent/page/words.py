@@ -24,6 +24,11 @@ FIGURES = {
 }
 """What a trial measures, in the order it is shown."""
 ON_ITS_WAY = frozenset({"downloading", "verifying", "staged", "trial"})
+CLOCKS = {
+    "wall": "the frame's own",
+    "signed": "told by the backend, signed",
+    None: "not known yet: nothing is installed until the backend has told the time",
+}
 WIDTH = 14
 
 
@@ -40,6 +45,10 @@ def in_words(status: Mapping[str, Any], now: float | None = None) -> str:
     if status.get("outbox_waiting") is not None:
         waiting = status["outbox_waiting"]
         rows.append(("Events", f"{waiting} wait for the backend" if waiting else "the backend has them all"))
+    if certificate := status.get("certificate"):
+        rows.append(("Certificate", _certificate(certificate)))
+    if status.get("clock"):
+        rows.append(("Clock", CLOCKS[status["clock"]["source"]]))
     if disk := status.get("disk"):
         rows.append(("Disk", f"{disk['free_mb']:,.0f} MB free; releases take {disk['store_mb']:,.1f} MB"))
     return "".join(f"{name:<{WIDTH}}{text}\n" for name, text in rows)
@@ -105,6 +114,13 @@ def _runtime(runtime: Mapping[str, Any]) -> str:
     if not why and uses == "CPU":
         why = "no NPU was found for this release" if setting == "auto" else f"the setting is {setting}"
     return f"{uses}: {why}" if why else str(uses)
+
+
+def _certificate(certificate: Mapping[str, Any]) -> str:
+    end = certificate["until"][:10]
+    if certificate["lapsed"]:
+        return f"lapsed on {end}: to be renewed at the birth endpoint"
+    return f"good until {end}; the next one is asked for from {certificate['renewed_from'][:10]} on"
 
 
 def _playback(playback: Mapping[str, Any], now: float) -> str:

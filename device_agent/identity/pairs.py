@@ -1,0 +1,207 @@
+"""Key and certificate on disk, and the step from one pair to the next, which a cut at any moment survives.
+
+``identity/{key,cert,ca}.pem``        the pair the frame was born with
+``identity/pairs/<serial>/...``       later ones
+``identity/current.json``             which one counts; without it, the one from birth
+``identity/next-key.pem``             the key that a certificate is being asked for
+
+A new pair is complete on disk before ``current.json`` names it, and the pair before it stays until the new one has
+connected once: a certificate that the broker does not take must not be the frame's last one.
+"""
+
+import logging
+import re
+import shutil
+import ssl
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+from cryptography import x509
+
+from device_agent.identity.certificates import Accepted, name_in, read, serial_of
+from device_agent.identity.key import FileKeys, FrameKey, KeyKeeper
+from device_agent.settings.kinds import ConfigError
+from device_agent.storage.files import replace_file, sync_folder
+from device_agent.tls import Clock, trusting
+from protocol.errors import Refused
+
+log = logging.getLogger(__name__)
+
+BIRTH = ""
+"""Name of the pair from birth."""
+_SERIAL = re.compile(r"[0-9a-f]{1,40}")
+
+
+class Current(msgspec.Struct, frozen=True):
+    """``current.json``: the pair that counts, and the one before it while the new one has not connected yet."""
+
+    pair: str
+    before: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """One key with its certificate, and the authorities to trust with it."""
+
+    name: str
+    folder: Path
+
+    @property
+    def key(self) -> Path:
+        return self.folder / "key.pem"
+
+    @property
+    def cert(self) -> Path:
+        return self.folder / "cert.pem"
+
+    @property
+    def ca(self) -> Path:
+        return self.folder / "ca.pem"
+
+    def certificate(self) -> x509.Certificate:
+        """Raises ConfigError."""
+        try:
+            return read(self.cert.read_bytes())[0]
+        except (OSError, Refused) as error:
+            raise ConfigError(f"The certificate {self.cert} cannot be read ({error}): enrol the frame again.") from None
+
+    def authorities(self) -> list[x509.Certificate]:
+        """Raises ConfigError."""
+        try:
+            return read(self.ca.read_bytes())
+        except (OSError, Refused) as error:
+            raise ConfigError(f"The authority {self.ca} cannot be read ({error}): enrol the frame again.") from None
+
+
+class Pairs:
+    """``folder`` is ``identity/``. Used by one thread."""
+
+    def __init__(self, folder: Path, keys: KeyKeeper | None = None) -> None:
+        self._folder = folder
+        self._keys = keys if keys is not None else FileKeys()
+        self._current = self._load()
+
+    @property
+    def current(self) -> Pair:
+        """The pair that counts."""
+        return self._pair(self._current.pair)
+
+    @property
+    def trying(self) -> bool:
+        """Whether the current pair has not connected yet, and the one before it is still there."""
+        return self._current.before is not None
+
+    def certificate(self) -> x509.Certificate:
+        """The current one. Raises ConfigError."""
+        return self.current.certificate()
+
+    def authorities(self) -> list[x509.Certificate]:
+        """Those the frame trusts now. Raises ConfigError."""
+        return self.current.authorities()
+
+    def key(self) -> FrameKey:
+        """The current key. Raises ConfigError."""
+        try:
+            return self._keys.open(self.current.key)
+        except OSError as error:
+            raise ConfigError(
+                f"The frame's key {self.current.key} cannot be read ({error}): enrol the frame again."
+            ) from None
+
+    def context(self, clock: Clock | None = None) -> ssl.SSLContext:
+        """A client context with the current pair. Raises OSError, ConfigError."""
+        context = trusting(self.current.ca, clock)
+        self.key().present(context, self.current.cert)
+        return context
+
+    def next_key(self) -> FrameKey:
+        """The key to ask a certificate for, made once. Raises OSError."""
+        path = self._folder / "next-key.pem"
+        try:
+            key = self._keys.open(path)
+            # A cut after a step to the next pair may have left its key here too: no key serves twice.
+            if key.public != self.key().public:
+                return key
+            self._keys.forget(path)
+        except FileNotFoundError:
+            pass
+        except ConfigError:
+            self._keys.forget(path)
+        return self._keys.make(path)
+
+    def adopt(self, accepted: Accepted) -> None:
+        """The next key has its certificate: step to that pair. Raises OSError; then nothing has changed."""
+        pair = self._pair(accepted.serial)
+        pair.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        replace_file(pair.cert, accepted.certificate)
+        replace_file(pair.ca, accepted.ca)
+        sync_folder(pair.folder.parent)
+        sync_folder(self._folder)
+        # From here on the key lies in the new pair; a cut before the next line leaves a pair that nothing names.
+        self._keys.move(self._folder / "next-key.pem", pair.key)
+        before = self._current.before if self._current.before is not None else self._current.pair
+        self._point(Current(pair=pair.name, before=before))
+        self._tidy()
+
+    def confirm(self) -> None:
+        """The current pair has connected: the one before it is not needed any more."""
+        if self._current.before is not None:
+            self._point(Current(pair=self._current.pair))
+            self._tidy()
+
+    def fall_back(self) -> None:
+        """The current pair does not connect: use the one before it again."""
+        if self._current.before is not None:
+            self._point(Current(pair=self._current.before))
+            self._tidy()
+
+    def _pair(self, name: str) -> Pair:
+        return Pair(name, self._folder if name == BIRTH else self._folder / "pairs" / name)
+
+    def _point(self, current: Current) -> None:
+        replace_file(self._folder / "current.json", msgspec.json.encode(current))
+        self._current = current
+
+    def _load(self) -> Current:
+        path = self._folder / "current.json"
+        try:
+            current = msgspec.json.decode(path.read_bytes(), type=Current)
+        except FileNotFoundError:
+            return Current(pair=BIRTH)
+        except OSError as error:
+            raise ConfigError(f"{path} cannot be read ({error.strerror}): make it readable.") from error
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise ConfigError(f"{path} is damaged ({error}): name a folder of identity/pairs in it.") from error
+        for name in (current.pair, current.before):
+            if name not in (None, BIRTH) and _SERIAL.fullmatch(str(name)) is None:
+                raise ConfigError(f"{path} names {name!r}, which is no pair: name a folder of identity/pairs in it.")
+        return current
+
+    def _tidy(self) -> None:
+        """Destroy pairs that nothing names. What cannot be deleted now goes at the next step."""
+        kept = {self._current.pair, self._current.before}
+        try:
+            folder = self._folder / "pairs"
+            for path in folder.iterdir() if folder.is_dir() else ():
+                if path.name not in kept:
+                    self._keys.forget(path / "key.pem")
+                    shutil.rmtree(path)
+            if BIRTH not in kept:
+                birth = self._pair(BIRTH)
+                self._keys.forget(birth.key)
+                for path in (birth.cert, birth.ca):
+                    path.unlink(missing_ok=True)
+        except OSError as error:
+            log.error("An old certificate cannot be deleted: %s", error)
+
+
+def certified_identity(pairs: Pairs) -> str:
+    """Whose certificate the frame holds. Raises ConfigError."""
+    certificate = pairs.current.certificate()
+    with suppress(Refused):
+        return name_in(certificate)
+    raise ConfigError(
+        f"The certificate {pairs.current.cert} (serial {serial_of(certificate)}) names no frame: enrol the frame again."
+    )
