@@ -1,13 +1,10 @@
 """``python -m standalone up``, ``demo [--once]`` and ``manage COMMAND ...``."""
 
 import argparse
-import json
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 
 from standalone import demo
@@ -25,6 +22,7 @@ def up(var: Path) -> int:
         await stack.start_services(supervisor)
         print(f"Console: {stack.url}/  (user {USER}, password {stack.password})")
         print(f"Broker:  {stack.broker.url}")
+        print(f"Birth:   {stack.birth_url}  (the frames' authority is {stack.ca})")
         print(f"export FRAMEFLEET_SERVER={stack.url} FRAMEFLEET_TOKEN={await stack.api_token(supervisor)}", flush=True)
         return await supervisor.wait()
 
@@ -33,18 +31,9 @@ def up(var: Path) -> int:
 
 def manage(var: Path, arguments: list[str]) -> int:
     """A local command (``manage.py``) for the stack below ``var``. Newly enrolled frames may connect at once."""
-    status = var / "run" / "status.json"
-    if not status.exists():
+    if not (var / "run" / "status.json").exists():
         raise ServiceError(f"Nothing was ever started in {var}: run 'make up' first, or give --var.")
-    stack = Stack.below(var)
-    done = _manage(stack, arguments)
-    if done == 0 and arguments[0] == "enrol_frames":
-        done = _manage(stack, ["broker_users", "--out", str(stack.users_file)])
-        for service in json.loads(status.read_text())["services"]:
-            if service["name"] == "broker" and service["pid"]:
-                with suppress(ProcessLookupError):
-                    os.kill(service["pid"], signal.SIGHUP)
-    return done
+    return _manage(Stack.below(var), arguments)
 
 
 def _manage(stack: Stack, arguments: list[str]) -> int:

@@ -26,6 +26,8 @@ from standalone.service import Service
 
 STOP_SIGNAL = signal.SIGTERM
 NO_USERS = "users: []\n"
+MAX_PAYLOAD = 96 * 1024
+"""Bytes in one message: the wire's 64 KiB, with room for topic and headers. Whoever sends more is disconnected."""
 
 # Why each limit: 2.15 allows 1,000 consumers a stream and each QoS 1 subscription is one; past it a SUBACK says 0x80
 # on a connection that looks healthy. Un-acked messages of a killed subscriber come back after ack_wait. max_ack_pending
@@ -37,7 +39,8 @@ _CONFIG = """\
 server_name: framefleet
 listen: "{host}:-1"
 max_connections: 100000
-max_payload: 1MB
+max_payload: {max_payload}
+pid_file: {pid_file}
 write_deadline: "60s"
 tls {{
 {tls}
@@ -110,10 +113,23 @@ def write_config(path: Path, *, port: int, store_dir: Path, ca: Path, cert: Path
     tls = _TLS.format(cert=_quoted(cert), key=_quoted(key), ca=_quoted(ca))
     # The server takes an included path as relative to the file that includes it, even an absolute one.
     include = os.path.relpath(users_file.resolve(), path.parent.resolve())
-    text = _CONFIG.format(host=HOST, port=port, tls=tls, store_dir=_quoted(store_dir), users_file=json.dumps(include))
+    text = _CONFIG.format(
+        host=HOST,
+        port=port,
+        tls=tls,
+        max_payload=MAX_PAYLOAD,
+        pid_file=_quoted(pid_file_of(path)),
+        store_dir=_quoted(store_dir),
+        users_file=json.dumps(include),
+    )
     fresh = path.with_name(f"{path.name}.new")
     fresh.write_text(text)
     fresh.replace(path)
+
+
+def pid_file_of(config: Path) -> Path:
+    """Where the broker with this configuration writes its process id."""
+    return config.with_suffix(".pid")
 
 
 def _quoted(path: Path) -> str:
@@ -129,6 +145,11 @@ class Broker(Startable):
         self.log = log or config.with_suffix(".log")
         # Stopping took 12 s after ten thousand sessions, so the grace stays long.
         super().__init__(STOP_SIGNAL)
+
+    @property
+    def pid_file(self) -> Path:
+        """Where the broker writes its process id."""
+        return pid_file_of(self.config)
 
     @property
     def url(self) -> str:

@@ -1,7 +1,8 @@
 """The whole backend on one machine: which services there are, in which order, and what has to be made before them.
 
-PostgreSQL, migrations and certificates, broker, web server, bridge, Celery with beat. Everything listens on 127.0.0.1,
-on free ports, and keeps its state below one folder. Frames are added by whoever wants some.
+PostgreSQL, migrations and certificates, broker and who may connect to it, web server, birth endpoint, bridge, Celery
+with beat. Everything listens on 127.0.0.1, on free ports, and keeps its state below one folder. Frames are added by
+whoever wants some.
 """
 
 import asyncio
@@ -37,6 +38,7 @@ class Stack:
     postgres: Postgres
     broker: Broker
     web_port: int
+    birth_port: int
     secret_key: str
     password: str
 
@@ -52,6 +54,7 @@ class Stack:
             postgres=Postgres(var / "postgres", kept["postgres_port"], log=var / "log" / "postgres.log"),
             broker=Broker(var / "broker" / "nats.conf", kept["broker_port"], log=var / "log" / "broker.log"),
             web_port=kept["web_port"],
+            birth_port=kept["birth_port"],
             secret_key=kept["secret_key"],
             password=kept["password"],
         )
@@ -67,6 +70,16 @@ class Stack:
         return f"http://{HOST}:{self.web_port}"
 
     @property
+    def birth_url(self) -> str:
+        """Where frames are born and lapsed certificates are renewed; its certificate is the fleet CA's."""
+        return f"https://{HOST}:{self.birth_port}"
+
+    @property
+    def ca(self) -> Path:
+        """The authorities that frames trust."""
+        return self.server_var / "ca" / "ca.pem"
+
+    @property
     def users_file(self) -> Path:
         """The broker's users, written by ``manage.py broker_users``."""
         return self.var / "broker" / "users.conf"
@@ -79,7 +92,7 @@ class Stack:
             "FRAMEFLEET_SECRET_KEY": self.secret_key,
             "DATABASE_URL": self.postgres.url,
             "MQTT_URL": self.broker.url,
-            "MQTT_CA": str(self.server_var / "ca" / "ca.pem"),
+            "MQTT_CA": str(self.ca),
             "MQTT_CERT": str(bridge / "cert.pem"),
             "MQTT_KEY": str(bridge / "key.pem"),
             "DJANGO_SUPERUSER_PASSWORD": self.password,
@@ -104,7 +117,8 @@ class Stack:
     async def _ports_are_free(self) -> None:
         """Raises ServiceError when another program listens where one of our services will. What a killed supervisor
         left goes on for some seconds."""
-        ports = {"postgres": self.postgres.port, "broker": self.broker.port, "web": self.web_port}
+        ports = {"postgres": self.postgres.port, "broker": self.broker.port}
+        ports |= {"web": self.web_port, "birth": self.birth_port}
         for name, port in ports.items():
             if not await asyncio.to_thread(wait_until, partial(_is_free, port), PORT_PATIENCE_S):
                 raise ServiceError(
@@ -113,23 +127,25 @@ class Stack:
                 )
 
     async def start_services(self, supervisor: Supervisor) -> None:
-        """Broker, web server, bridge, Celery. The frames that are enrolled by now may connect."""
+        """Broker, web server, birth endpoint, bridge, Celery. Whoever is enrolled may connect, now and later."""
         await self.write_broker_users(supervisor)
         tls = self.server_var / "tls" / "server"
         self.broker.configure(
             store_dir=self.var / "broker" / "store",
-            ca=self.server_var / "ca" / "ca.pem",
+            ca=self.ca,
             cert=tls / "cert.pem",
             key=tls / "key.pem",
             users_file=self.users_file,
         )
         environment = self.environment()
         await supervisor.start(self.broker.service())
-        uvicorn = ("-m", "uvicorn", "config.asgi:application", "--host", HOST, "--port", str(self.web_port))
-        quiet = ("--no-access-log", "--no-server-header", "--timeout-graceful-shutdown", "3")
+        watch = ("--watch", "--out", str(self.users_file), "--pid-file", str(self.broker.pid_file))
         await supervisor.start(
-            Service("web", (PYTHON, *uvicorn, *quiet), env=environment, cwd=ROOT, ready=self.web_port)
+            Service("broker-users", (PYTHON, str(ROOT / "manage.py"), "broker_users", *watch), environment, ROOT)
         )
+        await supervisor.start(self._web("web", "config.asgi:application", self.web_port))
+        secure = ("--ssl-certfile", str(tls / "cert.pem"), "--ssl-keyfile", str(tls / "key.pem"))
+        await supervisor.start(self._web("birth", "config.birth:application", self.birth_port, *secure))
         await supervisor.start(
             Service("bridge", (PYTHON, str(ROOT / "manage.py"), "bridge"), env=environment, cwd=ROOT)
         )
@@ -137,8 +153,13 @@ class Stack:
         alone = ("--without-gossip", "--without-mingle", "--without-heartbeat", "--loglevel", "INFO")
         await supervisor.start(Service("celery", (PYTHON, *worker, *alone), env=environment, cwd=ROOT))
 
+    def _web(self, name: str, application: str, port: int, *options: str) -> Service:
+        uvicorn = ("-m", "uvicorn", application, "--host", HOST, "--port", str(port), *options)
+        quiet = ("--no-access-log", "--no-server-header", "--timeout-graceful-shutdown", "3")
+        return Service(name, (PYTHON, *uvicorn, *quiet), env=self.environment(), cwd=ROOT, ready=port)
+
     async def write_broker_users(self, supervisor: Supervisor) -> None:
-        """Let exactly the enrolled frames in; a running broker reads it at SIGHUP."""
+        """Let exactly the enrolled frames in, from the broker's first moment on."""
         self.users_file.parent.mkdir(parents=True, exist_ok=True)
         await self.manage(supervisor, "broker_users", "--out", str(self.users_file))
 
@@ -156,7 +177,7 @@ def _kept(path: Path) -> dict[str, Any]:
     made: dict[str, Any] = {
         "secret_key": secrets.token_urlsafe(48),
         "password": secrets.token_urlsafe(9),
-        **{f"{service}_port": free_port() for service in ("web", "broker", "postgres")},
+        **{f"{service}_port": free_port() for service in ("web", "birth", "broker", "postgres")},
     }
     try:
         found = dict(json.loads(path.read_text()))

@@ -89,7 +89,8 @@ test_authority.__test__ = False  # type: ignore[attr-defined]
 def issue_test_certificate(folder: Path, identity: str, *, server: bool = False, days: int = 30) -> IssuedCertificate:
     """A client (or server) certificate for ``identity`` from the authority in ``folder``, made once.
 
-    Negative ``days`` makes an expired one.
+    A client's has the fleet's two SAN names, ``identity`` and ``<serial in hex>.<identity>``. Negative ``days`` makes
+    an expired one.
     """
     authority = test_authority(folder)
     issued = IssuedCertificate(folder / f"{identity}.pem", folder / f"{identity}-key.pem")
@@ -99,12 +100,12 @@ def issue_test_certificate(folder: Path, identity: str, *, server: bool = False,
     issuer_key = serialization.load_pem_private_key((folder / "ca-key.pem").read_bytes(), None)
     assert isinstance(issuer_key, ec.EllipticCurvePrivateKey)
     key = ec.generate_private_key(ec.SECP256R1())
+    serial = x509.random_serial_number()
     names: list[x509.GeneralName] = [x509.DNSName(identity)]
-    if server:
-        names.append(x509.IPAddress(ipaddress.ip_address(HOST)))
+    names.append(x509.IPAddress(ipaddress.ip_address(HOST)) if server else x509.DNSName(f"{serial:x}.{identity}"))
     usage = ExtendedKeyUsageOID.SERVER_AUTH if server else ExtendedKeyUsageOID.CLIENT_AUTH
     certificate = (
-        _builder(_name(identity), issuer.subject, key.public_key(), days=days)
+        _builder(_name(identity), issuer.subject, key.public_key(), days=days, serial=serial)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(x509.SubjectAlternativeName(names), critical=False)
         .add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
@@ -117,12 +118,17 @@ def issue_test_certificate(folder: Path, identity: str, *, server: bool = False,
     return issued
 
 
+def serial_hex(issued: IssuedCertificate) -> str:
+    """The certificate's serial number as a user's name has it."""
+    return f"{x509.load_pem_x509_certificate(issued.cert.read_bytes()).serial_number:x}"
+
+
 def _name(common_name: str) -> x509.Name:
     return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
 
 
 def _builder(
-    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey, *, days: int
+    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey, *, days: int, serial: int | None = None
 ) -> x509.CertificateBuilder:
     now = dt.datetime.now(dt.UTC)
     return (
@@ -130,7 +136,7 @@ def _builder(
         .subject_name(subject)
         .issuer_name(issuer)
         .public_key(key)
-        .serial_number(x509.random_serial_number())
+        .serial_number(serial or x509.random_serial_number())
         .not_valid_before(now - dt.timedelta(days=60))
         .not_valid_after(now + dt.timedelta(days=days))
     )
@@ -218,6 +224,14 @@ class BrokerHandle:
         """The client certificate of ``identity``, made when it is asked for."""
         return self.authority.issue(identity)
 
+    def admit(self, *frame_ids: str) -> None:
+        """Let the bridge and exactly these frames in, with what the backend's own users file says of them."""
+        from fleet.broker_users import broker_users  # here, because the frame's own environment has no backend
+
+        known = [(frame_id, serial_hex(self.client(frame_id))) for frame_id in frame_ids]
+        self.users_file.write_text(broker_users(known, [serial_hex(self.client("bridge"))]))
+        self.reload()
+
     def start(self) -> None:
         self.broker.start()
 
@@ -258,19 +272,14 @@ def postgres_server(tmp: Path) -> Iterator[str]:
 
 
 @contextmanager
-def mqtt_broker(
-    tmp: Path, users: Sequence[Mapping[str, Any]] | None = None, *, users_text: str | None = None
-) -> Iterator[BrokerHandle]:
-    """A broker of its own under ``tmp``. Give ``users`` (see ``user()``) or the finished text of a users file."""
+def mqtt_broker(tmp: Path, users: Sequence[Mapping[str, Any]] = ()) -> Iterator[BrokerHandle]:
+    """A broker of its own under ``tmp``. Give ``users`` (see ``user()``), or ``admit`` some later."""
     require(find_binary)
     folder = tmp / "broker"
     authority = test_authority(folder / "ca")
     server = authority.issue("broker", server=True)
     users_file = folder / "users.conf"
-    if users_text is None:
-        write_users(users_file, users or [])
-    else:
-        users_file.write_text(users_text)
+    write_users(users_file, users)
     broker = Broker(folder / "nats.conf")
     broker.configure(
         store_dir=folder / "store", ca=authority.ca, cert=server.cert, key=server.key, users_file=users_file

@@ -12,7 +12,6 @@ import pytest
 from django.db import connection
 from msgspec import UNSET
 
-from fleet.broker_users import broker_users
 from fleet.models import FrameDay, HealthEvent, Playback, ReportedState
 from ota.models import DesiredState, RetainedObject
 from protocol.topics import frame_topic
@@ -28,7 +27,8 @@ FRAMES = ("frame-1", "frame-2", "frame-3")
 
 @pytest.fixture
 def broker(tmp_path: Path) -> Iterator[BrokerHandle]:
-    with mqtt_broker(tmp_path, users_text=broker_users(FRAMES)) as running:
+    with mqtt_broker(tmp_path) as running:
+        running.admit(*FRAMES)
         yield running
 
 

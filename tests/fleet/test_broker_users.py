@@ -1,7 +1,6 @@
 """The users file as the real broker reads it: each may do its own and nothing else."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -16,7 +15,8 @@ CHUNK = chunk_topic("a" * 64)
 
 @pytest.fixture(scope="module")
 def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BrokerHandle]:
-    with mqtt_broker(tmp_path_factory.mktemp("broker"), users_text=broker_users([FRAME, OTHER])) as running:
+    with mqtt_broker(tmp_path_factory.mktemp("broker")) as running:
+        running.admit(FRAME, OTHER)
         yield running
 
 
@@ -51,7 +51,7 @@ def test_a_frame_may_not_listen_to_others_or_to_the_fleet(frame: Client) -> None
 
 
 def test_the_bridge_hears_every_frame_and_only_what_a_frame_may_say(bridge: Client, frame: Client) -> None:
-    for kind in ("hello", "reported", "events"):
+    for kind in ("hello", "reported", "events", "request"):
         assert bridge.subscribe(f"frames/+/+/{kind}", 1)
     frame.publish(frame_topic(OTHER, "events"), b"forged")
     frame.publish(frame_topic(FRAME, "events"), b"own")
@@ -74,7 +74,10 @@ def test_frames_hear_the_bridge_and_cannot_speak_for_it(bridge: Client, frame: C
     assert b"forged" not in [payload for _, payload in frame.heard]
 
 
-def test_the_file_names_each_frame_once_and_refuses_what_is_none(tmp_path: Path) -> None:
-    assert broker_users(["a", "a"]).count('"user": "a"') == 1
+def test_the_file_names_each_certificate_once_and_refuses_what_is_none() -> None:
+    assert broker_users([("a", "1f"), ("a", "1f")], []).count('"user": "1f.a"') == 1
     with pytest.raises(ValueError, match="is no frame id"):
-        broker_users(["a.>"])
+        broker_users([("a.>", "1f")], [])
+    for serial in ("", "0f", "1F", "1.f", "*", "f" * 41):
+        with pytest.raises(ValueError, match="serial number"):
+            broker_users([("a", serial)], [])
