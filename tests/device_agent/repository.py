@@ -1,5 +1,10 @@
-"""A small backend in memory: keys, TUF documents and a director, and the retained messages they make."""
+"""A small backend in memory: keys, TUF documents and a director, and the retained messages they make.
 
+It is also what an attacker makes of it: ``stolen`` gives a copy in which only the stolen keys still sign, and which
+publishes, over everything that frames read, whatever it is told to.
+"""
+
+import copy
 import datetime as dt
 import time
 from dataclasses import dataclass, field
@@ -29,6 +34,11 @@ from protocol.messages import DesiredState, RepoHead, TargetRef
 from protocol.repository import DELEGATIONS, DIRECTOR_ROOT, ArtifactManifest, ReleaseManifest, role_of
 
 ROLES = ("root", "targets", "snapshot", "timestamp", *DELEGATIONS)
+DIRECTOR = "director"
+ONLINE = ("snapshot", "timestamp", DIRECTOR)
+"""What the server holds: whoever takes it has these keys, and the broker."""
+FAST_FORWARD = 2**31
+"""A version so high that nothing honest comes after it."""
 
 
 def in_days(days: float) -> dt.datetime:
@@ -63,6 +73,9 @@ class Repository:
     smuggled: dict[str, TargetFile] = field(default_factory=dict)
     """Role -> a target that is none of its business."""
     patterns: dict[str, tuple[str, ...]] = field(default_factory=lambda: dict(DELEGATIONS))
+    cosigners: dict[str, list[CryptoSigner]] = field(default_factory=dict)
+    """Keys of a role beside its first one; all of them sign, and ``thresholds`` says how many must."""
+    thresholds: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.documents: dict[str, bytes] = {}
@@ -74,12 +87,16 @@ class Repository:
 
     def sign(self, role: str, signed: Signed, *signers: CryptoSigner) -> bytes:
         document: Metadata[Any] = Metadata(signed)
-        for signer in signers or (self.forged.get(role) or self.keys[role],):
+        for signer in [self.forged[role]] if role in self.forged else signers or self.signers(role):
             document.sign(signer, append=True)
         data = document.to_bytes()
         self.documents[role] = data
         self.retained[topics.meta_topic(role, signed.version)] = data
         return data
+
+    def signers(self, role: str) -> list[CryptoSigner]:
+        """Everybody who may sign for ``role``."""
+        return [self.keys[role], *self.cosigners.get(role, [])]
 
     def next(self, role: str) -> int:
         self.versions[role] = self.versions.get(role, 0) + 1
@@ -91,30 +108,40 @@ class Repository:
     def sign_root(self, *also: CryptoSigner) -> None:
         root = Root(version=self.next("root"), expires=self.expiry("root"), consistent_snapshot=True)
         for role in ("root", "targets", "snapshot", "timestamp"):
-            root.add_key(self.keys[role].public_key, role)
-        self.sign("root", root, self.keys["root"], *also)
+            for signer in self.signers(role):
+                root.add_key(signer.public_key, role)
+            root.roles[role].threshold = self.thresholds.get(role, 1)
+        self.sign("root", root, *self.signers("root"), *also)
 
-    def sign_director_root(self) -> None:
+    def sign_director_root(self, *also: CryptoSigner) -> None:
         root = Root(version=self.next(DIRECTOR_ROOT), expires=self.expiry(DIRECTOR_ROOT))
         for role in ("root", "snapshot", "timestamp"):
             root.add_key(self.director_offline.public_key, role)
         root.add_key(self.director.public_key, "targets")
-        self.sign(DIRECTOR_ROOT, root, self.director_offline)
+        self.sign(DIRECTOR_ROOT, root, self.director_offline, *also)
 
     def publish(self) -> None:
         """Sign everything below the root anew."""
         roles: dict[str, DelegatedRole] = {}
         keys: dict[str, Key] = {}
         for role, patterns in self.patterns.items():
-            key = self.keys[role].public_key
-            keys[key.keyid] = key
-            roles[role] = DelegatedRole(role, [key.keyid], 1, True, list(patterns))
-            mine = {path: file for path, file in self.files.items() if role_of(path) == role}
-            if role in self.smuggled:
-                mine[self.smuggled[role].path] = self.smuggled[role]
-            self.sign(role, Targets(self.next(role), expires=self.expiry(role), targets=mine))
+            mine_keys = {signer.public_key.keyid: signer.public_key for signer in self.signers(role)}
+            keys |= mine_keys
+            roles[role] = DelegatedRole(role, list(mine_keys), self.thresholds.get(role, 1), True, list(patterns))
+            self.sign_targets(role)
         top = Targets(self.next("targets"), expires=self.expiry("targets"), delegations=Delegations(keys, roles))
         self.sign("targets", top)
+        self.sign_online()
+
+    def sign_targets(self, role: str) -> None:
+        """The document of a delegated role."""
+        mine = {path: file for path, file in self.files.items() if role_of(path) == role}
+        if role in self.smuggled:
+            mine[self.smuggled[role].path] = self.smuggled[role]
+        self.sign(role, Targets(self.next(role), expires=self.expiry(role), targets=mine))
+
+    def sign_online(self) -> None:
+        """Snapshot and timestamp, as the server signs them."""
         meta = {f"{role}.json": MetaFile(self.versions[role]) for role in ("targets", *DELEGATIONS)}
         self.sign("snapshot", Snapshot(self.next("snapshot"), expires=self.expiry("snapshot"), meta=meta))
         timestamp = Timestamp(
@@ -132,6 +159,44 @@ class Repository:
             director_root=self.versions[DIRECTOR_ROOT],
         )
         self.retained[topics.REPO_HEAD] = encode(head)
+
+    # --- keys ---------------------------------------------------------------------------------------------------------
+
+    def rotate(self, *roles: str) -> None:
+        """New keys for these roles, the root's own included, and the next root; ``publish`` signs the rest anew."""
+        old = self.signers("root")
+        for role in roles:
+            self.keys[role] = CryptoSigner.generate_ed25519()
+            self.cosigners.pop(role, None)
+        self.sign_root(*(old if "root" in roles else ()))
+        self.put_head()
+
+    def rotate_director(self, *, offline: bool = False) -> None:
+        """A new key for DesiredStates; with ``offline`` also one for the director's root itself."""
+        old = self.director_offline
+        self.director = CryptoSigner.generate_ed25519()
+        if offline:
+            self.director_offline = CryptoSigner.generate_ed25519()
+        self.sign_director_root(*((old,) if offline else ()))
+        self.put_head()
+
+    def stolen(self, *roles: str) -> "Repository":
+        """What a thief makes of it who has the keys of ``roles`` and the broker. What needs any other key is signed by
+        one of his own, while the documents above go on naming the right one."""
+        thief = copy.copy(self)
+        for name, value in vars(self).items():
+            if isinstance(value, dict):
+                setattr(thief, name, dict(value))
+        for role in (*ROLES, DIRECTOR_ROOT, DIRECTOR):
+            if role not in roles:
+                thief.forged[role] = CryptoSigner.generate_ed25519()
+        return thief
+
+    def put(self, *roles: str) -> None:
+        """Say in snapshot and timestamp what ``versions`` says now, and sign only these two and ``roles``."""
+        for role in roles:
+            self.sign_targets(role)
+        self.sign_online()
 
     # --- files --------------------------------------------------------------------------------------------------------
 
@@ -166,10 +231,10 @@ class Repository:
         self, desired: DesiredState, signer: CryptoSigner | None = None, kind: str = DESIRED_STATE_TYPE
     ) -> bytes:
         """The DesiredState under the director's key, or another."""
-        signer = signer or self.director
         payload = msgspec.json.encode(desired)
-        signature = bytes.fromhex(signer.sign(signed_bytes(kind, payload)).signature)
-        return encode(Envelope(kind, payload, [Signature(signer.public_key.keyid, signature)]))
+        by = signer or self.forged.get(DIRECTOR) or self.director
+        signature = bytes.fromhex(by.sign(signed_bytes(kind, payload)).signature)
+        return encode(Envelope(kind, payload, [Signature((signer or self.director).public_key.keyid, signature)]))
 
     def anchors(self) -> dict[str, bytes]:
         """What a frame is born with."""
