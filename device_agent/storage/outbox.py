@@ -18,12 +18,15 @@ import os
 import re
 from collections import Counter, deque
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
 
+from device_agent.failures import is_full
 from device_agent.ports import wall_clock_ms
-from device_agent.storage.files import replace_file, sync_folder
+from device_agent.storage.disk import disk
+from device_agent.storage.files import make_folder, read_file, remove, replace_file, sweep, sync_folder, write_all
 from device_agent.storage.memory import MemoryOutbox
 from device_agent.storage.segments import BATCH_BYTES, Line, Segment, is_power, pack, read_lines
 from device_agent.telemetry import health, random_id
@@ -69,11 +72,12 @@ class FileOutbox:
             raise ValueError("an outbox needs room for two segments of at least 1 KiB")
         self._folder = folder
         self._max_bytes, self._max_events, self._segment_bytes = max_bytes, max_events, segment_bytes
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        make_folder(folder)
+        sweep(folder)
         self._state_path = folder / "state.json"
         self._state = self._saved = self._load_state()
         self._handle: int | None = None
-        self._dirty = False
+        self._dirty = self._suspect = False
         self._head: deque[Line] | None = None
         self._segments: deque[Segment] = deque()
         damaged = self._load_segments()
@@ -110,9 +114,16 @@ class FileOutbox:
         return seq
 
     def flush(self) -> None:
-        if self._dirty and self._handle is not None:
-            os.fsync(self._handle)
-            self._dirty = False
+        if not self._dirty or not self._segments:
+            return
+        segment = self._segments[-1]
+        if self._suspect:
+            self._write_anew(segment)
+        else:
+            self._handle = self._open(segment) if self._handle is None else self._handle
+            self._suspect = True
+            disk().sync(self._handle)
+        self._dirty = self._suspect = False
 
     def peek(self, limit: int) -> list[AnyEvent]:
         self.flush()
@@ -154,7 +165,7 @@ class FileOutbox:
 
     def _load_state(self) -> OutboxState:
         try:
-            return msgspec.json.decode(self._state_path.read_bytes(), type=OutboxState)
+            return msgspec.json.decode(read_file(self._state_path), type=OutboxState)
         except FileNotFoundError:
             pass
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -170,16 +181,21 @@ class FileOutbox:
 
     def _load_segments(self) -> int:
         damaged = 0
-        for path in sorted(path for path in self._folder.iterdir() if _SEGMENT.fullmatch(path.name)):
+        for name in sorted(name for name in disk().names(self._folder) if _SEGMENT.fullmatch(name)):
+            path = self._folder / name
             lines, bad = read_lines(path)
             damaged += bad
             good = b"".join(pack(*line) for line in lines)
-            if len(good) != path.stat().st_size:  # without the torn or damaged lines
+            if len(good) != disk().size(path):  # without the torn or damaged lines
                 replace_file(path, good)
             segment = Segment(path)
             for seq, text in lines:
                 segment.add(seq, len(pack(seq, text)), power=is_power(text))
             self._segments.append(segment)
+        if self._segments:
+            # The agent may have been killed before it flushed, and nobody else will: numbers must not come twice.
+            self._dirty = True
+            sync_folder(self._folder)
         return damaged
 
     def _oldest(self) -> deque[Line]:
@@ -202,7 +218,7 @@ class FileOutbox:
         segment = self._segments.popleft()
         if not self._segments:
             self._close_active()
-        segment.path.unlink(missing_ok=True)
+        remove(segment.path)
         self._head = None
         return segment
 
@@ -211,26 +227,48 @@ class FileOutbox:
         line = pack(seq, text)
         if not self._segments or self._segments[-1].size + len(line) > self._segment_bytes:
             self._close_active()
-            self._segments.append(Segment(self._folder / f"{seq:016d}.log"))
+            fresh = Segment(self._folder / f"{seq:016d}.log")
+            self._handle = self._open(fresh)
+            self._segments.append(fresh)
         segment = self._segments[-1]
         if self._handle is None:
-            self._handle = os.open(segment.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-            sync_folder(self._folder)
-        written = os.write(self._handle, line)
-        if written != len(line):  # a full disk takes a part: take it back, so that the next line stands alone
-            os.ftruncate(self._handle, segment.size)
-            raise OSError(errno.ENOSPC, "the disk is full, so the event was not recorded")
+            self._handle = self._open(segment)
+        try:
+            write_all(self._handle, line, segment.size)
+        except OSError as error:  # a full disk takes a part: take it back, so that the next line stands alone
+            with suppress(OSError):
+                disk().truncate(self._handle, segment.size)
+            if is_full(error):
+                raise OSError(errno.ENOSPC, "the disk is full, so the event was not recorded") from error
+            raise
         self._dirty = True
         self._next = seq + 1
         segment.add(seq, len(line), power=power)
         if self._head is not None and len(self._segments) == 1:
             self._head.append((seq, text))
 
+    def _open(self, segment: Segment) -> int:
+        handle = disk().open(segment.path, os.O_RDWR | os.O_CREAT)
+        try:
+            sync_folder(self._folder)
+        except OSError:
+            disk().close(handle)
+            raise
+        return handle
+
     def _close_active(self) -> None:
         self.flush()
-        if self._handle is not None:
-            os.close(self._handle)
-            self._handle = None
+        self._let_go()
+
+    def _let_go(self) -> None:
+        handle, self._handle = self._handle, None
+        if handle is not None:
+            disk().close(handle)
+
+    def _write_anew(self, segment: Segment) -> None:
+        """After a flush that failed the system may take lost bytes for written: only a new file is safe."""
+        self._let_go()
+        replace_file(segment.path, read_file(segment.path, segment.size))
 
     # --- full ---------------------------------------------------------------------------------------------------------
 

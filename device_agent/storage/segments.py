@@ -4,6 +4,7 @@ import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
+from device_agent.storage.files import read_file
 from protocol.limits import MAX_MESSAGE
 
 BATCH_BYTES = MAX_MESSAGE - 2 * 1024
@@ -38,7 +39,7 @@ def is_power(text: bytes) -> bool:
 
 def read_lines(path: Path) -> tuple[list[Line], int]:
     """The good lines of a segment and how many damaged ones stand between them; a torn end is not counted."""
-    lines = [unpack(line) for line in path.read_bytes().split(b"\n")[:-1]]
+    lines = [unpack(line) for line in read_file(path).split(b"\n")[:-1]]
     good = [line for line in lines if line is not None]
     return good, len(lines) - len(good)
 

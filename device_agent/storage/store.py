@@ -8,14 +8,14 @@ import errno
 import hashlib
 import os
 import re
-import shutil
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from device_agent.storage.files import sync_folder
+from device_agent.storage.disk import disk
+from device_agent.storage.files import make_folder, opened, read_file, remove, sync_file, sync_folder, write_all
 from protocol.chunks import chunk_length, sha256_hex
 from protocol.errors import Reason, Refused
 
@@ -23,6 +23,9 @@ HEADROOM = 64 * 1024 * 1024
 """Bytes of disk that stay free for everything else on the frame."""
 MAX_READ = 16 * 1024 * 1024
 """Bytes ``read`` takes into memory at most."""
+
+PIECE = 256 * 1024
+"""Bytes read at once while hashing."""
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -43,6 +46,15 @@ def _full(needed: int) -> Refused:
     )
 
 
+def _hash_of(path: Path) -> str:
+    with opened(path) as handle:
+        whole, offset = hashlib.sha256(), 0
+        while piece := disk().read(handle, PIECE, offset):
+            whole.update(piece)
+            offset += len(piece)
+    return whole.hexdigest()
+
+
 class FileStore:
     """Artifacts as files below ``folder``. ``pinned`` and ``path`` may be used from any thread."""
 
@@ -53,19 +65,18 @@ class FileStore:
         self._pins: Counter[str] = Counter()
         self._lock = threading.Lock()
         for path in (self._complete, self._partial):
-            path.mkdir(parents=True, exist_ok=True, mode=0o700)
+            make_folder(path)
 
     def path(self, sha256: str) -> Path:
         """Where the file is, or would be."""
         return self._complete / _named(sha256)
 
     def has(self, sha256: str) -> bool:
-        return self.path(sha256).is_file()
+        return disk().size(self.path(sha256)) is not None
 
     def read(self, sha256: str) -> bytes:
         try:
-            with self.path(sha256).open("rb") as file:
-                data = file.read(MAX_READ + 1)
+            data = read_file(self.path(sha256), MAX_READ + 1)
         except OSError:
             raise _damaged(sha256) from None
         if len(data) > MAX_READ or sha256_hex(data) != sha256:
@@ -75,29 +86,31 @@ class FileStore:
     def sink(self, sha256: str, length: int) -> "FileSink":
         return FileSink(self._partial / _named(sha256), self.path(sha256), sha256, length, self.room)
 
+    def held(self, sha256: str) -> int:
+        return disk().size(self._partial / _named(sha256)) or 0
+
     def check(self, sha256: str, length: int) -> None:
         path = self.path(sha256)
-        try:
-            with path.open("rb") as file:
-                good = os.fstat(file.fileno()).st_size == length
-                good = good and hashlib.file_digest(file, "sha256").hexdigest() == sha256
-        except OSError:
-            good = False
-        if not good:
-            path.unlink(missing_ok=True)
+        # Only what was read and is wrong goes: an error of the disk may pass, and what plays may need the file.
+        if disk().size(path) != length or _hash_of(path) != sha256:
+            remove(path)
             raise _damaged(sha256)
+        # An agent may have been killed between renaming it and making that durable.
+        sync_file(path)
+        sync_folder(self._complete)
 
     def room(self, needed: int) -> None:
-        if needed and shutil.disk_usage(self._complete).free < needed + self._headroom:
+        if needed and disk().free(self._complete) < needed + self._headroom:
             raise _full(needed)
 
     def collect(self, keep: frozenset[str]) -> int:
         gone = 0
         with self._lock:
-            for path in (*self._complete.iterdir(), *self._partial.iterdir()):
-                if path.name not in keep and not self._pins[path.name]:
-                    path.unlink(missing_ok=True)
-                    gone += 1
+            for folder in (self._complete, self._partial):
+                for name in disk().names(folder):
+                    if name not in keep and not self._pins[name]:
+                        remove(folder / name)
+                        gone += 1
         return gone
 
     @contextmanager
@@ -125,27 +138,25 @@ class FileSink:
         self._size = 0
 
     def resume(self, chunk_hashes: list[str]) -> int:
-        self._whole = hashlib.sha256()
-        self._size = 0
-        good = 0
-        handle = os.open(self._partial, os.O_RDWR | os.O_CREAT, 0o600)
-        with os.fdopen(handle, "r+b") as file:
+        """Only reads: one that was given up may still be at it in its thread while the next one writes."""
+        whole, size, good = hashlib.sha256(), 0, 0
+        with opened(self._partial, os.O_RDONLY | os.O_CREAT) as handle:
             for number, expected in enumerate(chunk_hashes):
-                chunk = file.read(chunk_length(self._length, number))
+                chunk = disk().read(handle, chunk_length(self._length, number), size)
                 if not chunk or sha256_hex(chunk) != expected:
                     break
-                self._whole.update(chunk)
-                self._size += len(chunk)
+                whole.update(chunk)
+                size += len(chunk)
                 good += 1
-            file.truncate(self._size)
+        self._whole, self._size = whole, size
         return good
 
     def append(self, chunk: bytes) -> None:
         self._room(len(chunk))
         try:
-            with self._partial.open("r+b") as file:
-                file.seek(self._size)
-                file.write(chunk)
+            with opened(self._partial, os.O_RDWR) as handle:
+                write_all(handle, chunk, self._size)
+                disk().truncate(handle, self._size + len(chunk))  # what does not hash right came after
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise _full(len(chunk)) from error
@@ -155,11 +166,18 @@ class FileSink:
 
     def finish(self) -> None:
         if self._size != self._length or self._whole.hexdigest() != self._sha256:
-            self._partial.unlink(missing_ok=True)
+            remove(self._partial)
             raise _damaged(self._sha256)
-        with self._partial.open("rb") as file:
-            os.fsync(file.fileno())
-        self._partial.replace(self._complete)
+        try:
+            with opened(self._partial, os.O_RDWR) as handle:
+                disk().truncate(handle, self._size)
+                disk().sync(handle)
+        except OSError:
+            # The system may take what it could not write for written from now on: only new bytes are safe.
+            with suppress(OSError):
+                remove(self._partial)
+            raise
+        disk().rename(self._partial, self._complete)
         sync_folder(self._complete.parent)
 
 
@@ -188,6 +206,10 @@ class MemoryStore:
 
     def sink(self, sha256: str, length: int) -> "MemorySink":
         return MemorySink(self, sha256, length)
+
+    def held(self, sha256: str) -> int:
+        del sha256
+        return 0
 
     def check(self, sha256: str, length: int) -> None:
         # Hashed when it came; bytes do not change afterwards.

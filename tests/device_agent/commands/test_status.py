@@ -145,6 +145,7 @@ def test_a_journal_that_cannot_be_read_is_told_and_left_where_it_is(
     folder: AgentFolder, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder.journal.write_bytes(b"{")
+    folder.journal.with_suffix(".copy.json").unlink()
     assert main(["status", "--dir", str(folder.path)]) == 1
     assert "journal cannot be read" in capsys.readouterr().err
     assert folder.journal.read_bytes() == b"{"

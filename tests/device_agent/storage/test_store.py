@@ -5,9 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from device_agent.installer.slots import Journal
 from device_agent.storage.files import replace_file
-from device_agent.storage.journal import FileDocuments, FileJournal
+from device_agent.storage.journal import FileDocuments
 from device_agent.storage.store import FileStore, MemoryStore
 from protocol.chunks import build_index, sha256_hex, split
 from protocol.errors import Reason, Refused
@@ -133,17 +132,6 @@ def test_frames_in_memory_share_bytes_but_not_possessions() -> None:
     assert one.collect(frozenset()) == 1
     assert not one.has(name)
     assert two.has(name)
-
-
-def test_a_journal_survives_and_a_damaged_one_is_kept_aside(tmp_path: Path) -> None:
-    port = FileJournal(tmp_path / "journal.json")
-    assert port.load() is None
-    journal = Journal(journal_id="0" * 32, desired_version=7)
-    port.save(journal)
-    assert FileJournal(tmp_path / "journal.json").load() == journal
-    (tmp_path / "journal.json").write_bytes(b'{"journal_id": 1}')
-    assert port.load() is None
-    assert (tmp_path / "journal.unreadable").read_bytes() == b'{"journal_id": 1}'
 
 
 def test_a_half_written_replacement_leaves_the_old_content(tmp_path: Path) -> None:
