@@ -94,6 +94,12 @@ class Repository:
         self.retained[topics.meta_topic(role, signed.version)] = data
         return data
 
+    def resign(self, role: str, signers: list[CryptoSigner]) -> bytes:
+        """The newest document of ``role`` with these signatures in place of its own."""
+        document: Metadata[Any] = Metadata.from_bytes(self.documents[role])
+        document.signatures.clear()
+        return self.sign(role, document.signed, *signers)
+
     def signers(self, role: str) -> list[CryptoSigner]:
         """Everybody who may sign for ``role``."""
         return [self.keys[role], *self.cosigners.get(role, [])]
