@@ -1,7 +1,7 @@
 """How much of a request's body the server takes in before anybody has looked at it.
 
 An asynchronous Django keeps the whole body in a temporary file before the first view runs, whoever sends it. So a body
-beyond SMALL is taken only where artifacts are uploaded, and only with an API token that is known.
+beyond SMALL is taken only where artifacts are uploaded, and only with an API token that may do more than read.
 """
 
 import json
@@ -10,6 +10,7 @@ from typing import Any
 
 from asgiref.sync import sync_to_async
 
+from fleet.permissions import Action, may
 from fleet.services.tokens import find_token
 from protocol.limits import MAX_OBJECT
 
@@ -64,7 +65,7 @@ async def _larger(scope: Scope, taken: int, known: Callable[[str], Awaitable[boo
     if taken > MAX_OBJECT:
         raise _Refused(413, f"An artifact has at most {MAX_OBJECT} bytes: split this one.")
     if not await known(_authorization(scope)):
-        raise _Refused(401, "Send an API token that is known: Authorization: Token <token>.")
+        raise _Refused(401, "Send an API token that may do more than read: Authorization: Token <token>.")
     return MAX_OBJECT
 
 
@@ -74,7 +75,8 @@ def _authorization(scope: Scope) -> str:
 
 def _knows_token(authorization: str) -> bool:
     kind, _, token = authorization.partition(" ")
-    return kind.lower() == "token" and find_token(token.strip()) is not None
+    found = find_token(token.strip()) if kind.lower() == "token" else None
+    return found is not None and may(found.user, Action.ENROL_FRAMES, found)
 
 
 async def _answer(send: Send, refused: _Refused) -> None:

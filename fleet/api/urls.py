@@ -5,10 +5,13 @@ from django.urls import path
 from fleet.api.audit import AuditLog
 from fleet.api.frames import FrameDetail, FrameList
 from fleet.api.groups import GroupList
+from fleet.api.tokens import TokenDetail, TokenList
 
 urlpatterns = [
     path("audit/", AuditLog.as_view()),
     path("frames/", FrameList.as_view()),
     path("frames/<str:frame_id>/", FrameDetail.as_view()),
     path("groups/", GroupList.as_view()),
+    path("tokens/", TokenList.as_view()),
+    path("tokens/<int:token_id>/", TokenDetail.as_view()),
 ]

@@ -4,6 +4,8 @@ from django.conf import settings
 from django.db import models
 from django.utils import timezone
 
+from fleet.permissions import SCOPES
+
 
 class ApiToken(models.Model):
     """A token for the REST API. Only its SHA-256 is kept: 256 random bits need no slow hash."""
@@ -14,12 +16,24 @@ class ApiToken(models.Model):
     created_at = models.DateTimeField(default=timezone.now)
     expires_at = models.DateTimeField(null=True, blank=True)
     last_used_at = models.DateTimeField(null=True, blank=True)
+    scope = models.CharField(max_length=8, choices=[(name, name) for name in SCOPES], default="admin")
+    """At most this much (``fleet.permissions.SCOPES``), and never more than the user."""
 
     class Meta:
         constraints = (models.UniqueConstraint(fields=["user", "name"], name="apitoken_name_once"),)
 
     def __str__(self) -> str:
         return f"{self.user}: {self.name}"
+
+
+class RecoveryCode(models.Model):
+    """Lets its user log in once without the app that shows codes. Only its SHA-256 is kept: it has 80 random bits."""
+
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="recovery_codes")
+    digest = models.CharField(max_length=64, unique=True)
+
+    def __str__(self) -> str:
+        return f"{self.user}"
 
 
 class AuditEntry(models.Model):

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import AsyncIterator, Iterator
+from typing import ClassVar
 
 from asgiref.sync import sync_to_async
 from django.core.handlers.asgi import ASGIRequest
@@ -14,6 +15,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from fleet.api.errors import BadRequest
+from fleet.permissions import Action
 from ota import storage
 from ota.models import Artifact
 from ota.services.artifacts import store
@@ -24,6 +26,8 @@ _RANGE = re.compile(r"bytes=(\d{0,16})-(\d{0,16})")
 
 class ArtifactBytes(APIView):
     """``PUT``, ``GET`` (with one HTTP Range) and ``HEAD``."""
+
+    actions: ClassVar = {"PUT": Action.PUSH_RELEASE}
 
     parser_classes = ()  # the body is the file, whatever it calls itself
 

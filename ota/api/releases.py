@@ -2,7 +2,7 @@
 
 import base64
 import binascii
-from typing import Any
+from typing import Any, ClassVar
 
 from django.db.models import QuerySet
 from rest_framework import status
@@ -12,6 +12,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from fleet.api.errors import BadRequest
+from fleet.permissions import Action
 from ota import publication
 from ota.api.bodies import field
 from ota.api.pages import newest_first
@@ -21,6 +22,8 @@ from ota.services import releases
 
 class ReleaseList(APIView):
     """``GET releases/?limit=&cursor=`` and ``POST releases/``"""
+
+    actions: ClassVar = {"POST": Action.PUSH_RELEASE}
 
     def get(self, request: Request) -> Response:
         """A page of releases, newest first."""

@@ -1,6 +1,6 @@
 """``online-keys/`` and ``repository/``: what offline folders need of the server, and its first documents."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import msgspec
 from rest_framework import status
@@ -8,6 +8,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
+from fleet.permissions import Action
 from ota import keys, repository
 from ota.api.bodies import field
 from ota.documents import Document
@@ -23,6 +24,8 @@ class OnlineKeys(APIView):
 
 class Repository(APIView):
     """``GET repository/`` and ``POST repository/``"""
+
+    actions: ClassVar = {"POST": Action.SET_UP_REPOSITORY}
 
     def get(self, request: Request) -> Response:
         """The newest document of every role; none before the repository is set up."""

@@ -1,6 +1,6 @@
 """``rollouts/``: starting, watching and steering rollouts."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import msgspec
 from rest_framework import status
@@ -11,7 +11,9 @@ from rest_framework.views import APIView
 
 from fleet.api.errors import BadRequest, Conflict
 from fleet.api.pages import limit_of
+from fleet.api.permissions import require
 from fleet.models import FrameGroup
+from fleet.permissions import Action
 from ota.api.bodies import field, reason
 from ota.api.pages import DEFAULT_LIMIT, MAX_LIMIT
 from ota.domain.rollout import Command
@@ -22,6 +24,8 @@ from ota.services import rollouts as services
 
 class RolloutList(APIView):
     """``GET rollouts/?limit=&cursor=`` and ``POST rollouts/``"""
+
+    actions: ClassVar = {"POST": Action.START_ROLLOUT}
 
     def get(self, request: Request) -> Response:
         """A page of rollouts, newest first."""
@@ -57,12 +61,16 @@ class RolloutView(APIView):
 
 
 class RolloutCommand(APIView):
-    """``POST rollouts/{id}/{pause,resume,advance,abort,rollback}/``"""
+    """``POST rollouts/{id}/{approve,pause,resume,advance,abort,rollback}/``"""
+
+    actions: ClassVar = {"POST": Action.STEER_ROLLOUT}
 
     def post(self, request: Request, rollout_id: int, kind: str) -> Response:
         """Do it: the rollout afterwards; 409 when it has moved on since ``seen_state`` or does not allow it."""
         if kind not in set(Command):
             raise NotFound(f"A rollout has no command {kind!r}: use {', '.join(Command)}.")
+        if kind == Command.APPROVE:
+            require(request, Action.APPROVE_ROLLOUT)
         seen_state = field(request, "seen_state", str)
         why = reason(request)
         try:

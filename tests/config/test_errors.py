@@ -4,11 +4,11 @@ from typing import Any
 from unittest import mock
 
 import pytest
-from django.contrib.auth.models import User
 from django.db import InterfaceError, OperationalError
 from django.test import Client
 
 from fleet.services.tokens import create_token
+from tests.fleet.factories import make_user
 
 pytestmark = pytest.mark.django_db
 
@@ -19,7 +19,7 @@ JSON = "application/json"
 def api() -> Client:
     return Client(
         raise_request_exception=False,
-        headers={"authorization": f"Token {create_token(User.objects.create_user('alice'), 'test')}"},
+        headers={"authorization": f"Token {create_token(make_user(), 'test')}"},
     )
 
 

@@ -13,9 +13,10 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def user(db: None) -> "User":
-    from django.contrib.auth.models import User
+    from fleet.permissions import Role
+    from tests.fleet.factories import make_user
 
-    return User.objects.create_user("rosa", password="a frame on the wall")
+    return make_user("rosa", Role.RELEASER, "a frame on the wall")
 
 
 @pytest.fixture

@@ -1,6 +1,10 @@
 """Frames and events for tests."""
 
+from django.contrib.auth.models import User
+
 from fleet.models import Frame, Household
+from fleet.permissions import Role
+from fleet.services.people import set_role
 from protocol import messages
 
 OUTBOX = "0123456789abcdef" * 2
@@ -19,6 +23,13 @@ def make_frame(frame_id: str = "frame-1", *, locale: str = "zh", simulated: bool
         simulated=simulated,
         certificate_fingerprint="0" * 64,
     )
+
+
+def make_user(name: str = "alice", role: Role | None = Role.ADMIN, password: str | None = None) -> User:
+    """Somebody who may do what the role says; without a password they only have tokens."""
+    user = User.objects.create_user(name, password=password)
+    set_role(user, role, "test")
+    return user
 
 
 def playback(

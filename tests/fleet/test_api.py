@@ -3,7 +3,6 @@
 from typing import Any
 
 import pytest
-from django.contrib.auth.models import User
 from django.test import Client
 
 from fleet.services.ingest import ingest
@@ -11,7 +10,7 @@ from fleet.services.reports import record_reported
 from fleet.services.tokens import create_token
 from protocol.errors import Reason
 from protocol.messages import Failure
-from tests.fleet.factories import RELEASE, batch, health, make_frame, reported
+from tests.fleet.factories import RELEASE, batch, health, make_frame, make_user, reported
 
 pytestmark = pytest.mark.django_db
 
@@ -20,7 +19,7 @@ class Api:
     """The REST API as alice."""
 
     def __init__(self) -> None:
-        token = create_token(User.objects.create_user("alice"), "test")
+        token = create_token(make_user(), "test")
         self._client = Client(headers={"authorization": f"Token {token}"})
 
     def get(self, path: str, expect: int = 200, /, **query: str) -> Any:

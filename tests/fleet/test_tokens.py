@@ -9,14 +9,15 @@ from django.core.management import CommandError, call_command
 from django.utils import timezone
 
 from fleet.models import ApiToken
-from fleet.services.tokens import create_token, find_token
+from fleet.services.tokens import LIFETIME, create_token, find_token
+from tests.fleet.factories import make_user
 
 pytestmark = pytest.mark.django_db
 
 
 @pytest.fixture
 def alice() -> User:
-    return User.objects.create_user("alice")
+    return make_user("alice")
 
 
 def test_a_token_finds_its_user_and_is_not_stored(alice: User) -> None:
@@ -37,8 +38,8 @@ def test_a_new_token_of_the_same_name_replaces_the_old_one(alice: User) -> None:
 
 
 def test_expired_tokens_and_those_of_inactive_users_open_nothing(alice: User) -> None:
-    expired = create_token(alice, "old", timezone.now() - timedelta(seconds=1))
-    live = create_token(alice, "new", timezone.now() + timedelta(days=1))
+    expired = create_token(alice, "old", now=timezone.now() - LIFETIME - timedelta(seconds=1))
+    live = create_token(alice, "new", lifetime=timedelta(days=1))
     assert find_token(expired) is None
     assert find_token("guess") is None
     alice.is_active = False

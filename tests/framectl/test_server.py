@@ -39,8 +39,9 @@ def var(tmp_path: Path, settings: Any) -> Path:
 def server(live_server: Any, monkeypatch: pytest.MonkeyPatch, django_user_model: Any) -> str:
     """A running server that ``framectl`` knows."""
     from fleet.services.tokens import create_token
+    from tests.fleet.factories import make_user
 
-    user = django_user_model.objects.create_user("eng")
+    user = make_user("eng")
     monkeypatch.setenv("FRAMEFLEET_SERVER", live_server.url)
     monkeypatch.setenv("FRAMEFLEET_TOKEN", create_token(user, "tests"))
     return str(live_server.url)
@@ -276,7 +277,8 @@ def test_a_rollout_is_watched_until_it_ends(pushed: Desk, capsys: pytest.Capture
     enrol(20, "zh", "zh")
     enrol(5, "en", "en")
     assert main(["groups", "create", "mandarin", "--query", "locale=zh"]) == 0
-    assert printed(capsys, "groups", "list") == [{"name": "mandarin", "query": "locale=zh", "frames": 20}]
+    (group,) = printed(capsys, "groups", "list")
+    assert (group["name"], group["query"], group["frames"]) == ("mandarin", "locale=zh", 20)
 
     def frames_obey() -> None:
         rollouts.tick_all()

@@ -5,17 +5,17 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from django.contrib.auth.models import User
 from django.utils import timezone
 from rest_framework.test import APIClient
 
 from fleet.models import FrameGroup
 from fleet.services.tokens import create_token
-from ota.api.artifacts import byte_range
 from ota.models import Release, Rollout
 from ota.services import rollouts
+from ota.serving import byte_range
 from protocol.chunks import sha256_hex
 from protocol.repository import DELEGATIONS
+from tests.fleet.factories import make_user
 from tests.ota.offline import File, Offline, Push
 from tests.ota.world import Enrol, commit, fail, offered, publish_all
 
@@ -26,7 +26,7 @@ API = "/api/v1/"
 
 @pytest.fixture
 def api() -> APIClient:
-    user = User.objects.create_user("li")
+    user = make_user("li")
     client = APIClient()
     client.credentials(HTTP_AUTHORIZATION=f"Token {create_token(user, 'test')}")
     return client

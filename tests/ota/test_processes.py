@@ -21,6 +21,7 @@ from ota import keys, tasks
 from ota.models import DesiredState, Release, Rollout, TufDocument
 from ota.services import artifacts, director, rollouts
 from protocol.chunks import sha256_hex
+from tests.fleet.factories import make_user
 from tests.ota.world import Enrol
 
 pytestmark = pytest.mark.django_db
@@ -82,7 +83,7 @@ def test_an_asynchronous_server_streams_an_artifact_piece_by_piece() -> None:
     @async_to_sync
     async def get() -> tuple[int, list[bytes]]:
         await sync_to_async(artifacts.store)(sha256_hex(data), [data])
-        user = await User.objects.acreate(username="li")
+        user = await sync_to_async(make_user)("li")
         token = await sync_to_async(create_token)(user, "test")
         answer: Any = await AsyncClient().get(
             f"/api/v1/artifacts/{sha256_hex(data)}/", headers={"Authorization": f"Token {token}"}

@@ -138,10 +138,11 @@ def test_a_release_can_be_rolled_out_again_after_its_rollback(
 
 def test_a_group_that_cannot_be_read_hides_no_other_from_the_api(zh: FrameGroup, client: Client) -> None:
     from fleet.services.tokens import create_token
+    from tests.fleet.factories import make_user
 
     FrameGroup.objects.create(name="en", query="locale=en")
     spoil(zh)
-    token = create_token(User.objects.create_user("alice"), "test")
+    token = create_token(make_user(), "test")
     found = client.get("/api/v1/groups/", headers={"authorization": f"Token {token}"}).json()["results"]
     assert [(row["name"], row["frames"]) for row in found] == [("en", 0), ("zh", None)]
 

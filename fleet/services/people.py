@@ -1,0 +1,32 @@
+"""People: their role, written where Django looks for it."""
+
+from django.contrib.auth.models import Group, User
+from django.db import transaction
+
+from fleet.permissions import Role, role_of
+from fleet.services.audit import audit
+
+
+def set_role(user: User, role: Role | None, actor: str) -> None:
+    """Give ``user`` this role and no other; None takes every role away. Raises LastAdmin."""
+    with transaction.atomic():
+        found = User.objects.select_for_update().get(pk=user.pk)
+        before = role_of(found)
+        if found.is_superuser and role is not Role.ADMIN and not _others_administer(found):
+            raise LastAdmin("There is no other admin: make somebody else one first.")
+        user.is_superuser = user.is_staff = role is Role.ADMIN
+        user.save(update_fields=["is_superuser", "is_staff"])
+        user.groups.remove(*Group.objects.filter(name__in=[known.word for known in Role]))
+        if role is not None:
+            user.groups.add(Group.objects.get_or_create(name=role.word)[0])
+        if before is not role:
+            detail = {"before": before.word if before else None, "after": role.word if role else None}
+            audit(actor, "set_role", user.get_username(), detail)
+
+
+def _others_administer(user: User) -> bool:
+    return User.objects.filter(is_superuser=True, is_active=True).exclude(pk=user.pk).exists()
+
+
+class LastAdmin(Exception):
+    """Nobody could put it right afterwards."""
