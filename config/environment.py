@@ -69,12 +69,41 @@ def database(url: str) -> dict[str, Any]:
     }
 
 
-def mqtt_url(environ: Mapping[str, str]) -> str:
-    """``mqtts://host:port``, or empty: only the bridge needs it and asks for it then."""
-    url = environ.get("MQTT_URL", "").strip()
+def web_address(environ: Mapping[str, str], name: str) -> str:
+    """``https://host/path`` (or http) without a slash at its end, or empty."""
+    url = environ.get(name, "").strip().rstrip("/")
     if not url:
         return ""
-    wrong = f"MQTT_URL={url!r} is not of the form mqtts://host:port"
+    wrong = f"{name}={url!r} is not of the form https://host/path"
+    try:
+        parts = urlsplit(url)
+        complete = parts.scheme in {"http", "https"} and parts.hostname and (parts.port is None or parts.port)
+    except ValueError as error:
+        raise ImproperlyConfigured(f"{wrong}: {error}.") from None
+    if not complete or parts.query or parts.fragment or parts.username is not None:
+        raise ImproperlyConfigured(f"{wrong}.")
+    return url
+
+
+def https_url(environ: Mapping[str, str], name: str) -> str:
+    """``https://host:port`` without a slash at its end, or empty."""
+    url = environ.get(name, "").strip().rstrip("/")
+    try:
+        parts = urlsplit(url)
+        complete = not url or (parts.scheme == "https" and parts.hostname and (parts.port or True))
+    except ValueError:
+        complete = False
+    if not complete:
+        raise ImproperlyConfigured(f"{name}={url!r} is not of the form https://host:port.")
+    return url
+
+
+def mqtt_url(environ: Mapping[str, str], name: str = "MQTT_URL") -> str:
+    """``mqtts://host:port``, or empty: only the bridge needs it and asks for it then."""
+    url = environ.get(name, "").strip()
+    if not url:
+        return ""
+    wrong = f"{name}={url!r} is not of the form mqtts://host:port"
     try:
         parts = urlsplit(url)
         complete = parts.scheme == "mqtts" and parts.hostname and parts.port

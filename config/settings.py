@@ -25,6 +25,11 @@ FRAMEFLEET_AUDIT_HEADS = os.environ.get("FRAMEFLEET_AUDIT_HEADS", "").strip() or
     FRAMEFLEET_VAR / "audit" / "heads.jsonl"
 )
 FRAMEFLEET_TWO_PERSON = environment.flag(os.environ, "FRAMEFLEET_TWO_PERSON")
+FRAMEFLEET_ARTIFACT_URL = environment.web_address(os.environ, "FRAMEFLEET_ARTIFACT_URL")
+FRAMEFLEET_BIRTH_URL = environment.https_url(os.environ, "FRAMEFLEET_BIRTH_URL")
+"""How frames reach the birth endpoint, for their labels."""
+FRAMEFLEET_MQTT_FOR_FRAMES = environment.mqtt_url(os.environ, "FRAMEFLEET_MQTT_FOR_FRAMES") or MQTT_URL
+"""How frames reach the broker, where that is not how the bridge does."""
 CELERY_BROKER_URL = os.environ.get("CELERY_BROKER_URL", "").strip() or "filesystem://"
 
 DATABASES = {

@@ -4,6 +4,7 @@ from django.contrib import admin
 from django.urls import URLPattern, URLResolver, include, path
 
 from fleet.api.errors import not_found
+from ota.serving import released
 
 urlpatterns: list[URLPattern | URLResolver] = [
     path("admin/", admin.site.urls),
@@ -11,6 +12,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("api/v1/", include("fleet.api.urls")),
     path("api/v1/", include("ota.api.urls")),
     path("api/<path:rest>", not_found),
+    path("artifacts/<str:sha256>", released),
     path("", include("dashboards.urls")),
 ]
 

@@ -76,6 +76,7 @@ class FrameGroupForm(GroupForm):
 class FrameGroupAdmin(Admin):
     """Groups."""
 
+    fields = ("name", "query")  # hours and budget: framectl groups transfer
     form = FrameGroupForm  # type: ignore[assignment]  # ModelAdmin[Model] above stands for all tables
     list_display = ("name", "query")
     search_fields = ("name",)

@@ -59,6 +59,13 @@ class FrameGroup(models.Model):
 
     name = models.CharField(max_length=64, unique=True)
     query = models.CharField(max_length=500, blank=True)
+    quiet_from = models.SmallIntegerField(null=True, blank=True)
+    """Minute of the frame's own day from which its frames download nothing, until ``quiet_to``; both or neither."""
+    quiet_to = models.SmallIntegerField(null=True, blank=True)
+    daily_mb = models.IntegerField(null=True, blank=True)
+    """What each of its frames may download a day, in MB of 10^6 bytes; empty for no bound."""
+    transfer_revision = models.BigIntegerField(default=1)
+    """Counts changes of these three, so that DesiredStates of before are issued anew."""
 
     class Meta:
         ordering = ("name",)

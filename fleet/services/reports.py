@@ -45,15 +45,15 @@ def record_hello(frame_id: str, hello: messages.Hello, now: datetime | None = No
 def record_reported(frame_id: str, report: messages.ReportedState, now: datetime | None = None) -> bool:
     """Keep what the frame says it runs. False when it is stale or the frame is not enrolled.
 
-    Stale is a sequence of the same journal that is not above the stored one. A new journal always counts: a frame that
-    lost its journal begins anew.
+    Stale is a sequence of the same journal that is not above the stored one; while a download goes on it stands still,
+    and the later report counts. A new journal always counts: a frame that lost its journal begins anew.
     """
     now = now or timezone.now()
     # Locking the frame orders reports of one frame, also its first two.
     if not Frame.objects.select_for_update(no_key=True).filter(pk=frame_id).exists():
         return False
     stored = ReportedState.objects.filter(pk=frame_id).first()
-    if stored is not None and stored.journal_id == report.journal_id and report.sequence <= stored.sequence:
+    if stored is not None and stored.journal_id == report.journal_id and not _is_newer(report, stored):
         return False
     ReportedState(
         frame_id=frame_id,
@@ -75,6 +75,12 @@ def record_reported(frame_id: str, report: messages.ReportedState, now: datetime
         last_seen=now, agent_version=clean(report.agent_version), desired_version=report.desired_version
     )
     return True
+
+
+def _is_newer(report: messages.ReportedState, stored: ReportedState) -> bool:
+    if report.sequence != stored.sequence:
+        return report.sequence > stored.sequence
+    return report.state == "downloading" and moment(report.at) > stored.at
 
 
 @transaction.atomic

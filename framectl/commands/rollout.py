@@ -32,6 +32,9 @@ def add_parser(groups: Any, common: ArgumentParser) -> None:
     start.add_argument("--group", required=True)
     start.add_argument("--stages", type=percentages, default=(5.0, 25.0, 100.0), metavar="5,25,100", help="per cent")
     start.add_argument("--reason", default="")
+    start.add_argument(
+        "--with-base-model", action="store_true", help="let frames that lack the release's base model fetch it"
+    )
     start.set_defaults(run=_start)
     watch = commands.add_parser("watch", parents=[common], help="live progress until the rollout ends")
     watch.add_argument("id", type=int)
@@ -93,6 +96,7 @@ def _start(arguments: Namespace) -> None:
         "group": arguments.group,
         "stages": [value / 100 for value in arguments.stages],
         "reason": arguments.reason,
+        "base_model": arguments.with_base_model,
     }
     with Client.from_arguments(arguments) as client:
         rollout = client.post("rollouts/", body)

@@ -1,12 +1,9 @@
 """``artifacts/{sha256}/``: bytes by their hash."""
 
 import re
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from typing import ClassVar
 
-from asgiref.sync import sync_to_async
-from django.core.handlers.asgi import ASGIRequest
-from django.http import StreamingHttpResponse
 from django.http.response import HttpResponseBase
 from rest_framework import status
 from rest_framework.exceptions import NotFound
@@ -19,9 +16,9 @@ from fleet.permissions import Action
 from ota import storage
 from ota.models import Artifact
 from ota.services.artifacts import store
+from ota.serving import answer
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-_RANGE = re.compile(r"bytes=(\d{0,16})-(\d{0,16})")
 
 
 class ArtifactBytes(APIView):
@@ -44,52 +41,14 @@ class ArtifactBytes(APIView):
         artifact = Artifact.objects.filter(pk=sha256).first()
         if artifact is None or not storage.has(sha256, artifact.length):
             raise NotFound(f"There is no artifact {sha256[:12]}: upload it first.")
-        part = byte_range(request.headers.get("Range", ""), artifact.length)
-        if part is None:
+        answered = answer(request._request, artifact)
+        if answered.status_code == status.HTTP_416_REQUESTED_RANGE_NOT_SATISFIABLE:
             return Response(
                 {"detail": f"The artifact has {artifact.length} bytes: ask for a range within them."},
-                status=status.HTTP_416_REQUESTED_RANGE_NOT_SATISFIABLE,
-                headers={"Content-Range": f"bytes */{artifact.length}"},
+                status=answered.status_code,
+                headers=dict(answered.items()),
             )
-        start, end = part
-        whole = (start, end) == (0, artifact.length)
-        # HEAD says everything but reads nothing.
-        content = iter(()) if request.method == "HEAD" else storage.pieces(sha256, start, end - start)
-        # An asynchronous server would first read a plain iterator to its end, all of it into memory.
-        asynchronous = isinstance(request._request, ASGIRequest)
-        headers = {"Content-Length": str(end - start), "Accept-Ranges": "bytes", "ETag": f'"{sha256}"'}
-        if not whole:
-            headers["Content-Range"] = f"bytes {start}-{end - 1}/{artifact.length}"
-        return StreamingHttpResponse(
-            _one_by_one(content) if asynchronous else content,
-            status=200 if whole else 206,
-            content_type="application/octet-stream",
-            headers=headers,
-        )
-
-
-def byte_range(header: str, length: int) -> tuple[int, int] | None:
-    """Half-open range of bytes that ``header`` asks for; everything for a header that is absent or not one plain range;
-    None when it lies outside."""
-    asked = _RANGE.fullmatch(header.strip())
-    if asked is None or asked[0] == "bytes=-":
-        return 0, length
-    first, last = asked[1], asked[2]
-    if not first:  # the last so many bytes
-        return (max(0, length - int(last)), length) if int(last) else None
-    start = int(first)
-    end = min(int(last) + 1, length) if last else length
-    return (start, end) if start < end else None
-
-
-async def _one_by_one(pieces: Iterator[bytes]) -> AsyncIterator[bytes]:
-    """The pieces, each read in a thread."""
-
-    def read() -> bytes:
-        return next(pieces, b"")
-
-    while piece := await sync_to_async(read)():
-        yield piece
+        return answered
 
 
 def _body(request: Request) -> Iterator[bytes]:

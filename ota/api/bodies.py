@@ -9,7 +9,7 @@ from protocol.limits import MAX_TEXT
 
 T = TypeVar("T")
 
-_WORDS: dict[type, str] = {str: "a text", dict: "an object", list: "a list"}
+_WORDS: dict[type, str] = {str: "a text", dict: "an object", list: "a list", bool: "true or false"}
 _MISSING: Any = object()
 
 

@@ -46,7 +46,14 @@ class RolloutList(APIView):
         if group is None:
             raise BadRequest(f"There is no group {name!r}: see groups/.")
         try:
-            rollout = services.start(release, group, _stages(request), request.user.get_username(), reason(request))
+            rollout = services.start(
+                release,
+                group,
+                _stages(request),
+                request.user.get_username(),
+                reason(request),
+                base_model=field(request, "base_model", bool, False),
+            )
         except services.NotAllowed as refused:
             raise BadRequest(str(refused)) from None
         return Response(show(rollout), status=status.HTTP_201_CREATED)

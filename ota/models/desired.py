@@ -2,8 +2,9 @@
 
 from django.db import models
 from django.db.models import F, Q
+from django.utils import timezone
 
-from fleet.models import Frame
+from fleet.models import Frame, FrameGroup
 from ota.models.release import Release
 
 
@@ -16,8 +17,16 @@ class DesiredState(models.Model):
     envelope = models.BinaryField()
     """The signed envelope as it goes over the wire."""
     issued_at = models.DateTimeField()
-    expires_at = models.DateTimeField(db_index=True)
+    expires_at = models.DateTimeField()
+    renew_at = models.DateTimeField(default=timezone.now, db_index=True)
+    """When it is to be issued anew, well before it expires."""
     published_version = models.BigIntegerField(default=0)
+    group = models.ForeignKey(FrameGroup, null=True, blank=True, on_delete=models.SET_NULL, related_name="+")
+    """Whose quiet hours and budget it carries."""
+    transfer_revision = models.BigIntegerField(default=0)
+    """The group's when it was issued: behind it, it is issued anew."""
+    base_model = models.BooleanField(default=True)
+    """Whether the frame may fetch a base model for it."""
 
     class Meta:
         indexes = (models.Index(fields=["frame"], name="desired_due", condition=Q(version__gt=F("published_version"))),)

@@ -25,6 +25,8 @@ class Rollout(models.Model):
     revision = models.BigIntegerField(default=1)
     current_stage = models.IntegerField(default=0)
     failure_limit = models.FloatField(default=FAILURE_LIMIT)
+    base_model = models.BooleanField(default=False)
+    """Whether frames that lack the release's base model may fetch it; others of them refuse the release."""
     created_by = models.CharField(max_length=150)
     created_at = models.DateTimeField(default=timezone.now)
     ended_at = models.DateTimeField(null=True, blank=True)

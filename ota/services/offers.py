@@ -19,6 +19,7 @@ from ota.locks import Lock, hold
 from ota.models import Deployment, DesiredState, Release, Rollout
 from ota.selectors import standing_offers
 from ota.services import director
+from ota.services.transfer import Terms
 
 BATCH = 2_000
 ACTIVE = ("proposed", "running", "paused")
@@ -85,7 +86,7 @@ def offer(rollout: Rollout, number: int, now: dt.datetime) -> int:
         for row in Reported.objects.filter(pk__in=frame_ids)
         if plays(Report(row.state, row.release, row.target, row.desired_version), rollout.release_id)
     }
-    versions = director.set_desired(frame_ids, rollout.release, now)
+    versions = director.set_desired(frame_ids, rollout.release, now, _terms(rollout))
     with connection.cursor() as cursor:
         cursor.execute(
             _OFFERED,
@@ -118,10 +119,14 @@ def take_back(rollout: Rollout, now: dt.datetime, *, committed: bool) -> tuple[i
             unknown += 1
             continue
         wanted[row.frame_id] = row.former_release
-    director.set_desired_each(wanted, now)
+    director.set_desired_each(wanted, now, _terms(rollout))
     withdrawn = [*IN_FLIGHT, DeploymentState.DARK]
     rollout.deployments.filter(state__in=withdrawn).update(state=DeploymentState.PENDING, updated_at=now)
     return len(wanted), unknown
+
+
+def _terms(rollout: Rollout) -> Terms:
+    return Terms(rollout.group, rollout.base_model)
 
 
 def _never_offered(rollout: Rollout) -> QuerySet[Deployment]:

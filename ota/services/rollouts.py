@@ -22,7 +22,7 @@ from ota.domain.deployment import DeploymentState
 from ota.domain.rollout import Action, Command, NotAllowed, RolloutState, StageFacts
 from ota.locks import Lock, hold
 from ota.models import Release, Rollout, RolloutEvent, RolloutStage
-from ota.services import deployments, offers
+from ota.services import deployments, offers, transfer
 from protocol.errors import Refused
 
 __all__ = ["ENGINE", "NotAllowed", "Stale", "command", "start", "tick", "tick_all"]
@@ -46,12 +46,16 @@ def start(
     actor: str,
     reason: str,
     now: dt.datetime | None = None,
+    *,
+    base_model: bool = False,
 ) -> Rollout:
     """Begin to take ``release`` to ``group``; ``stages`` are ascending shares (0 to 1). The next tick opens the first,
     unless two-person approval is on: then somebody else approves it before.
 
-    Raises NotAllowed with one sentence when the group is empty or overlaps a rollout that is under way, or when the
-    stages make no sense or hold no frame.
+    ``base_model`` lets frames that lack the release's base model fetch it; without, they refuse the release.
+
+    Raises NotAllowed with one sentence when the group is empty or overlaps a rollout that is under way, when the
+    stages make no sense or hold no frame, or when most frames would refuse the release for want of its base model.
     """
     now = now or timezone.now()
     try:
@@ -68,9 +72,12 @@ def start(
             f"Rollout {taken.rollout_id} ({taken.rollout.release}) is under way on frames of the group {group.name}, "
             f"such as {taken.frame_id}: wait for its end, or abort it."
         )
+    if not base_model:
+        _check_base_model(release, group)
     rollout = Rollout.objects.create(
         release=release,
         group=group,
+        base_model=base_model,
         salt=offers.draw_salt(group, stages),
         state=RolloutState.PROPOSED if settings.FRAMEFLEET_TWO_PERSON else RolloutState.RUNNING,
         created_by=actor,
@@ -84,9 +91,19 @@ def start(
         raise NotAllowed(
             f"No frame of the group {group.name} falls into a stage: it has {frames.count()}, so give larger shares."
         )
-    detail = {"frames": rollout.deployments.count(), "stages": list(stages)}
+    detail = {"frames": rollout.deployments.count(), "stages": list(stages), "base_model": base_model}
     _note(rollout, "proposed" if rollout.state == RolloutState.PROPOSED else "started", actor, reason, detail, now)
     return rollout
+
+
+def _check_base_model(release: Release, group: FrameGroup) -> None:
+    lacking = transfer.lacking(release, frames_in(group))
+    if lacking is not None and 2 * lacking.count > lacking.frames:
+        raise NotAllowed(
+            f"{lacking.count} of {lacking.frames} frames of the group {group.name} lack {lacking.path} "
+            f"({lacking.artifact.length / 1e6:.1f} MB): allow them to fetch this base model (framectl rollout start "
+            "--with-base-model), or release to frames that have it."
+        )
 
 
 @transaction.atomic

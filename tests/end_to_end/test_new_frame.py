@@ -37,7 +37,7 @@ def test_a_frame_enrolled_later_connects_and_installs(world: Facts, tmp_path: Pa
     )
     try:
         framectl(world, "groups", "create", "hall", "--query", "locale=fr")
-        what = ("--release", f"{NAME} 1.0", "--group", "hall", "--stages", "100")
+        what = ("--release", f"{NAME} 1.0", "--group", "hall", "--stages", "100", "--with-base-model")
         rollout = framectl(world, "rollout", "start", *what)
         ended = framectl(world, "rollout", "watch", str(rollout["id"]), "--timeout", "90")
         assert ended["state"] == "succeeded"

@@ -107,7 +107,7 @@ class World:
         await self.ctl("release", "push", str(self.package(version)), quiet=True)
 
     async def start_rollout(self, version: str) -> str:
-        what = ("--release", f"{NAME} {version}", "--group", "everyone", "--stages", "100")
+        what = ("--release", f"{NAME} {version}", "--group", "everyone", "--stages", "100", "--with-base-model")
         return str((await self.ctl("rollout", "start", *what, quiet=True))["id"])
 
     async def ended(self, rollout: str) -> str:

@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 
+import msgspec
 import pytest
 
 from fleet.models import Frame, HealthEvent, ReportedState
@@ -53,6 +54,16 @@ def test_a_report_that_is_not_newer_is_stale(late: int) -> None:
     assert record_reported("frame-1", reported(sequence=3, state="trial"))
     assert not record_reported("frame-1", reported(sequence=late, state="downloading"))
     assert ReportedState.objects.get().state == "trial"
+
+
+def test_a_later_report_of_a_download_counts_though_its_sequence_stands_still() -> None:
+    make_frame()
+    report = reported(sequence=3, state="downloading")
+    later = msgspec.structs.replace(report, at=report.at + 1_000, figures={"fetched_bytes": 7.0})
+    assert record_reported("frame-1", report)
+    assert record_reported("frame-1", later)
+    assert not record_reported("frame-1", report)
+    assert ReportedState.objects.get().figures == {"fetched_bytes": 7.0}
 
 
 def test_a_newer_report_replaces_the_older_one() -> None:
