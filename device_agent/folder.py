@@ -11,6 +11,7 @@ import msgspec
 from device_agent.ports import FrameIdentity, TrialPolicy
 from device_agent.settings.kinds import ConfigError
 from device_agent.settings.layers import Settings
+from device_agent.storage.files import read_file
 from protocol.messages import FrameId, Sha256, Word
 
 __all__ = [
@@ -109,8 +110,7 @@ def read_frame_file(folder: AgentFolder) -> FrameFile:
     """``identity/frame.json``. Raises ConfigError."""
     path = folder.identity / "frame.json"
     try:
-        with path.open("rb") as file:
-            return msgspec.json.decode(file.read(MAX_FRAME_JSON), type=FrameFile)
+        return msgspec.json.decode(read_file(path, MAX_FRAME_JSON), type=FrameFile)
     except OSError as error:
         raise ConfigError(f"{path} cannot be read ({error.strerror}): enrol the frame first.") from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:

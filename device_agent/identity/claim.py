@@ -17,7 +17,8 @@ from device_agent.identity.key import FileKeys, FrameKey, KeyKeeper
 from device_agent.identity.server import BirthFailed, BirthServer
 from device_agent.settings.address import parse_url
 from device_agent.settings.kinds import ConfigError
-from device_agent.storage.files import replace_file, sync_folder
+from device_agent.storage.disk import disk
+from device_agent.storage.files import make_folder, read_file, replace_file
 from device_agent.tls import Clock, trusting
 from protocol.birth import ClaimRequest
 from protocol.errors import Refused
@@ -43,14 +44,14 @@ def claim(folder: AgentFolder, birth: Birth, keys: KeyKeeper | None = None) -> F
     each; run again, it goes on where it stopped."""
     keys = keys if keys is not None else FileKeys()
     digest = hashlib.sha256(birth.token.encode()).hexdigest()
-    if (folder.identity / "frame.json").exists():
+    if disk().size(folder.identity / "frame.json") is not None:
         born = read_frame_file(folder)
         if born.claim == digest:
             return born
         raise ConfigError(
             f"This is frame {born.frame_id} already: move {folder.identity} away to claim another identity."
         )
-    folder.identity.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_folder(folder.identity)
     ca = _server_authority(folder, birth.ca)
     key = _key(folder.identity / "key.pem", keys)
     server = BirthServer(birth.server, lambda: _context(ca))
@@ -81,7 +82,6 @@ def claim(folder: AgentFolder, birth: Birth, keys: KeyKeeper | None = None) -> F
     replace_file(folder.identity / "ca.pem", accepted.ca)
     replace_file(folder.identity / "cert.pem", accepted.certificate)
     replace_file(folder.identity / "frame.json", msgspec.json.format(msgspec.json.encode(frame), indent=1) + b"\n")
-    sync_folder(folder.path)
     return frame
 
 
@@ -91,7 +91,7 @@ def server_context(folder: AgentFolder, frame: FrameFile, ca: Path, clock: Clock
     context = trusting(None if frame.system_ca else ca, clock)
     named = folder.identity / SERVER_CA
     for extra in (ca, named):
-        if extra.exists():
+        if disk().size(extra) is not None:
             context.load_verify_locations(cafile=str(extra))
     return context
 
@@ -109,11 +109,11 @@ def _server_authority(folder: AgentFolder, named: Path | None) -> Path | None:
         if len(content) > MAX_CA:
             raise ConfigError(f"{named} has more than {MAX_CA // 1024} KiB: give --ca the one authority's file.")
         replace_file(kept, content)
-    elif not kept.exists():
+    elif disk().size(kept) is None:
         factory = folder.identity / "ca.pem"
-        if not factory.exists():
+        if disk().size(factory) is None:
             return None
-        replace_file(kept, factory.read_bytes())
+        replace_file(kept, read_file(factory, MAX_CA))
     return kept
 
 

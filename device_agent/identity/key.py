@@ -6,7 +6,6 @@ agent's user reads. A key is named by a path either way: a keeper in hardware le
 
 import os
 import ssl
-from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
@@ -16,7 +15,10 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from device_agent.settings.kinds import ConfigError
-from device_agent.storage.files import sync_folder
+from device_agent.storage.disk import disk
+from device_agent.storage.files import opened, read_file, remove, sync_folder, write_all
+
+MAX_FILE = 16 * 1024
 
 
 class FrameKey(Protocol):
@@ -47,7 +49,7 @@ class KeyKeeper(Protocol):
         """The key under ``path``. Raises ConfigError when it is none, FileNotFoundError when there is none."""
 
     def move(self, path: Path, to: Path) -> None:
-        """Name it ``to`` from now on, all or nothing, durable when this returns."""
+        """Name it ``to``, in the same folder, from now on; all or nothing, durable when this returns."""
 
     def forget(self, path: Path) -> None:
         """Destroy the key, if it is there."""
@@ -57,26 +59,24 @@ class FileKeys:
     """PKCS#8 files of mode 0600."""
 
     def make(self, path: Path) -> FrameKey:
-        if path.exists():
+        if disk().size(path) is not None:
             raise FileExistsError(f"There is a key already: {path}")
         key = ec.generate_private_key(ec.SECP256R1())
         text = key.private_bytes(
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
         )
         fresh = path.with_name(f".{path.name}.new")
-        fresh.unlink(missing_ok=True)
-        handle = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-        with os.fdopen(handle, "wb") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        fresh.rename(path)
+        remove(fresh)
+        with opened(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600) as handle:
+            write_all(handle, text, 0)
+            disk().sync(handle)
+        disk().rename(fresh, path)
         sync_folder(path.parent)
         return FileKey(path, key)
 
     def open(self, path: Path) -> FrameKey:
         try:
-            key = serialization.load_pem_private_key(path.read_bytes(), None)
+            key = serialization.load_pem_private_key(read_file(path, MAX_FILE), None)
         except (ValueError, TypeError) as error:
             raise ConfigError(f"The frame's key {path} cannot be read ({error}): enrol the frame again.") from error
         if not isinstance(key, ec.EllipticCurvePrivateKey):
@@ -84,14 +84,12 @@ class FileKeys:
         return FileKey(path, key)
 
     def move(self, path: Path, to: Path) -> None:
-        path.replace(to)
+        disk().rename(path, to)
         sync_folder(to.parent)
-        sync_folder(path.parent)
 
     def forget(self, path: Path) -> None:
-        with suppress(FileNotFoundError):
-            path.unlink()
-            sync_folder(path.parent)
+        remove(path)
+        sync_folder(path.parent)
 
 
 class FileKey:

@@ -1,9 +1,9 @@
 """Key and certificate on disk, and the step from one pair to the next, which a cut at any moment survives.
 
-``identity/{key,cert,ca}.pem``        the pair the frame was born with
-``identity/pairs/<serial>/...``       later ones
-``identity/current.json``             which one counts; without it, the one from birth
-``identity/next-key.pem``             the key that a certificate is being asked for
+``identity/{key,cert,ca}.pem``            the pair the frame was born with
+``identity/{key,cert,ca}-<serial>.pem``   later ones
+``identity/current.json``                 which one counts; without it, the one from birth
+``identity/next-key.pem``                 the key that a certificate is being asked for
 
 A new pair is complete on disk before ``current.json`` names it, and the pair before it stays until the new one has
 connected once: a certificate that the broker does not take must not be the frame's last one.
@@ -11,7 +11,6 @@ connected once: a certificate that the broker does not take must not be the fram
 
 import logging
 import re
-import shutil
 import ssl
 from contextlib import suppress
 from dataclasses import dataclass
@@ -23,7 +22,8 @@ from cryptography import x509
 from device_agent.identity.certificates import Accepted, name_in, read, serial_of
 from device_agent.identity.key import FileKeys, FrameKey, KeyKeeper
 from device_agent.settings.kinds import ConfigError
-from device_agent.storage.files import replace_file, sync_folder
+from device_agent.storage.disk import disk
+from device_agent.storage.files import read_file, remove, replace_file, sync_folder
 from device_agent.tls import Clock, trusting
 from protocol.errors import Refused
 
@@ -31,7 +31,9 @@ log = logging.getLogger(__name__)
 
 BIRTH = ""
 """Name of the pair from birth."""
+MAX_FILE = 64 * 1024
 _SERIAL = re.compile(r"[0-9a-f]{1,40}")
+_PART = re.compile(r"(key|cert|ca)(?:-([0-9a-f]{1,40}))?\.pem")
 
 
 class Current(msgspec.Struct, frozen=True):
@@ -50,27 +52,30 @@ class Pair:
 
     @property
     def key(self) -> Path:
-        return self.folder / "key.pem"
+        return self._path("key")
 
     @property
     def cert(self) -> Path:
-        return self.folder / "cert.pem"
+        return self._path("cert")
 
     @property
     def ca(self) -> Path:
-        return self.folder / "ca.pem"
+        return self._path("ca")
+
+    def _path(self, kind: str) -> Path:
+        return self.folder / (f"{kind}.pem" if self.name == BIRTH else f"{kind}-{self.name}.pem")
 
     def certificate(self) -> x509.Certificate:
         """Raises ConfigError."""
         try:
-            return read(self.cert.read_bytes())[0]
+            return read(read_file(self.cert, MAX_FILE))[0]
         except (OSError, Refused) as error:
             raise ConfigError(f"The certificate {self.cert} cannot be read ({error}): enrol the frame again.") from None
 
     def authorities(self) -> list[x509.Certificate]:
         """Raises ConfigError."""
         try:
-            return read(self.ca.read_bytes())
+            return read(read_file(self.ca, MAX_FILE))
         except (OSError, Refused) as error:
             raise ConfigError(f"The authority {self.ca} cannot be read ({error}): enrol the frame again.") from None
 
@@ -134,11 +139,8 @@ class Pairs:
     def adopt(self, accepted: Accepted) -> None:
         """The next key has its certificate: step to that pair. Raises OSError; then nothing has changed."""
         pair = self._pair(accepted.serial)
-        pair.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         replace_file(pair.cert, accepted.certificate)
         replace_file(pair.ca, accepted.ca)
-        sync_folder(pair.folder.parent)
-        sync_folder(self._folder)
         # From here on the key lies in the new pair; a cut before the next line leaves a pair that nothing names.
         self._keys.move(self._folder / "next-key.pem", pair.key)
         before = self._current.before if self._current.before is not None else self._current.pair
@@ -158,7 +160,7 @@ class Pairs:
             self._tidy()
 
     def _pair(self, name: str) -> Pair:
-        return Pair(name, self._folder if name == BIRTH else self._folder / "pairs" / name)
+        return Pair(name, self._folder)
 
     def _point(self, current: Current) -> None:
         replace_file(self._folder / "current.json", msgspec.json.encode(current))
@@ -167,32 +169,31 @@ class Pairs:
     def _load(self) -> Current:
         path = self._folder / "current.json"
         try:
-            current = msgspec.json.decode(path.read_bytes(), type=Current)
+            current = msgspec.json.decode(read_file(path, MAX_FILE), type=Current)
         except FileNotFoundError:
             return Current(pair=BIRTH)
         except OSError as error:
             raise ConfigError(f"{path} cannot be read ({error.strerror}): make it readable.") from error
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise ConfigError(f"{path} is damaged ({error}): name a folder of identity/pairs in it.") from error
+            raise ConfigError(f"{path} is damaged ({error}): name the serial of a cert-<serial>.pem in it.") from error
         for name in (current.pair, current.before):
             if name not in (None, BIRTH) and _SERIAL.fullmatch(str(name)) is None:
-                raise ConfigError(f"{path} names {name!r}, which is no pair: name a folder of identity/pairs in it.")
+                raise ConfigError(f"{path} names {name!r}, which is no pair: name a serial of those there.")
         return current
 
     def _tidy(self) -> None:
         """Destroy pairs that nothing names. What cannot be deleted now goes at the next step."""
         kept = {self._current.pair, self._current.before}
         try:
-            folder = self._folder / "pairs"
-            for path in folder.iterdir() if folder.is_dir() else ():
-                if path.name not in kept:
-                    self._keys.forget(path / "key.pem")
-                    shutil.rmtree(path)
-            if BIRTH not in kept:
-                birth = self._pair(BIRTH)
-                self._keys.forget(birth.key)
-                for path in (birth.cert, birth.ca):
-                    path.unlink(missing_ok=True)
+            for name in disk().names(self._folder):
+                part = _PART.fullmatch(name)
+                if part is None or (part[2] or BIRTH) in kept:
+                    continue
+                if part[1] == "key":
+                    self._keys.forget(self._folder / name)
+                else:
+                    remove(self._folder / name)
+            sync_folder(self._folder)
         except OSError as error:
             log.error("An old certificate cannot be deleted: %s", error)
 
