@@ -2,7 +2,7 @@
 
 import datetime as dt
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -14,9 +14,11 @@ from tuf.api.serialization.json import JSONSerializer
 
 from protocol.errors import Reason, Refused
 from protocol.limits import MAX_DOCUMENT
-from protocol.repository import DELEGATIONS, DIRECTOR_ROOT
+from protocol.repository import DELEGATIONS, DIRECTOR_ROOT, KEY_NAME
 
 T = TypeVar("T", bound=Signed)
+
+ROOTS = ("root", DIRECTOR_ROOT)
 
 MIN_LIFE = dt.timedelta(days=1)
 """A document that expires sooner is refused: frames would stop taking anything before long."""
@@ -98,6 +100,7 @@ def check_life(document: Document, now: dt.datetime) -> None:
 def check_signed(delegator: Root | Targets, document: Document, role: str | None = None) -> None:
     """Raises Refused(WRONG_SIGNATURE), naming the role, unless enough of the delegator's keys for ``role`` signed."""
     role = role or document.role
+    whose = " by the root before it" if document.role in ROOTS and delegator is not document.metadata.signed else ""
     try:
         result = delegator.get_verification_result(role, document.metadata.signed_bytes, document.metadata.signatures)
     except (ValueError, KeyError):
@@ -106,16 +109,36 @@ def check_signed(delegator: Root | Targets, document: Document, role: str | None
         raise refuse(f"The {document.role} document cannot be checked: {error}.", Reason.WRONG_SIGNATURE) from None
     if not result:
         raise refuse(
-            f"The {document.role} document carries {len(result.signed)} of the {result.threshold} signatures it needs "
-            f"by the role {role}: sign it with that role's key.",
+            f"The {document.role} document has {len(result.signed)} of {result.threshold} signatures{whose}: missing "
+            f"{', '.join(sorted(_label(key) for key in result.unsigned.values())) or 'every key'}.",
             Reason.WRONG_SIGNATURE,
         )
 
 
-def check_names_key(root: Document, role: str, key: Key) -> None:
-    """Raises Refused unless ``root`` trusts exactly our online ``key`` for ``role``."""
+def _label(key: Key) -> str:
+    """What people call the key, and the beginning of its id."""
+    name = str(key.unrecognized_fields.get(KEY_NAME, ""))[:40]
+    return f"{name} ({key.keyid[:8]})" if name.isprintable() and name else key.keyid[:8]
+
+
+def check_each_key_once(document: Document) -> None:
+    """Raises Refused when one key would count twice towards a threshold, under two key ids."""
+    signed: Root | Targets = document.metadata.signed
+    delegations = signed if isinstance(signed, Root) else signed.delegations
+    if delegations is None:
+        return
+    for name, role in (delegations.roles or {}).items():
+        values = [json.dumps(delegations.keys[keyid].keyval, sort_keys=True) for keyid in role.keyids]
+        if len(set(values)) < len(values):
+            raise refuse(f"The {document.role} document names one key twice for {name}: give every person a key.")
+
+
+def check_names_key(root: Document, role: str, keys: Iterable[Key]) -> None:
+    """Raises Refused unless ``root`` trusts exactly one of our online ``keys`` for ``role``."""
     signed: Root = root.metadata.signed
-    if signed.roles[role].keyids != [key.keyid] or signed.keys.get(key.keyid) != key:
+    entry = signed.roles[role]
+    ours = {key.keyid: key for key in keys}
+    if len(entry.keyids) != 1 or signed.keys.get(entry.keyids[0]) != ours.get(entry.keyids[0]):
         raise refuse(
             f"The {root.role} document does not name this server's online key for {role}: take it from "
             "GET online-keys/ and sign again.",

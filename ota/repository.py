@@ -60,7 +60,7 @@ def accept_first(given: Mapping[str, object]) -> dict[str, Document]:
         known = newest_documents()
         if all(first[role].wire == known[role].wire for role in first):
             return known
-        raise refuse("The repository is set up already: new documents come with releases.")
+        raise refuse("The repository is set up already: bring changed keys with framectl repository push-roles.")
     _check_first(first, timezone.now())
     _store(first.values())
     _sign_online(first, timezone.now())
@@ -75,16 +75,22 @@ def _check_first(first: Mapping[str, Document], now: dt.datetime) -> None:
             raise refuse(f"The {document.role} document has version {document.version}: a repository begins with 1.")
     documents.check_signed(root.metadata.signed, root)
     documents.check_signed(director.metadata.signed, director, "root")
-    documents.check_names_key(root, "snapshot", keys.online_key("snapshot").public)
-    documents.check_names_key(root, "timestamp", keys.online_key("timestamp").public)
-    documents.check_names_key(director, "targets", keys.online_key("director").public)
+    check_online_keys(first)
     documents.check_signed(root.metadata.signed, first["targets"])
     documents.check_delegations(first["targets"])
+    for role in (*documents.ROOTS, "targets"):
+        documents.check_each_key_once(first[role])
     for role in DELEGATIONS:
         documents.check_signed(first["targets"].metadata.signed, first[role])
         documents.check_no_delegations(first[role])
         if first[role].metadata.signed.targets:
             raise refuse(f"The first {role} document lists files already: they come with releases.")
+
+
+def check_online_keys(newest: Mapping[str, Document]) -> None:
+    """Raises Refused unless both roots name an online key of this server for each online role."""
+    for role, (root, name) in keys.NAMED_BY.items():
+        documents.check_names_key(newest[root], name, [key.public for key in keys.held_keys(role)])
 
 
 def accept_delegated(given: Mapping[str, object]) -> dict[str, Document]:

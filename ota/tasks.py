@@ -23,5 +23,4 @@ def refresh() -> None:
     """Renew online documents and DesiredStates well before they expire. Security time is real time."""
     now = timezone.now()
     repository.refresh_online(now)
-    while director.refresh(now) == director.BATCH:
-        pass
+    director.refresh(now)

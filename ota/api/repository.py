@@ -4,6 +4,7 @@ from typing import Any, ClassVar
 
 import msgspec
 from rest_framework import status
+from rest_framework.exceptions import NotFound
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
@@ -12,6 +13,8 @@ from fleet.permissions import Action
 from ota import keys, repository
 from ota.api.bodies import field
 from ota.documents import Document
+from ota.models import TufDocument
+from ota.services import roles
 
 
 class OnlineKeys(APIView):
@@ -23,9 +26,9 @@ class OnlineKeys(APIView):
 
 
 class Repository(APIView):
-    """``GET repository/`` and ``POST repository/``"""
+    """``GET``, ``POST`` and ``PUT repository/``"""
 
-    actions: ClassVar = {"POST": Action.SET_UP_REPOSITORY}
+    actions: ClassVar = {"POST": Action.SET_UP_REPOSITORY, "PUT": Action.SET_UP_REPOSITORY}
 
     def get(self, request: Request) -> Response:
         """The newest document of every role; none before the repository is set up."""
@@ -36,6 +39,22 @@ class Repository(APIView):
         fresh = not repository.is_set_up()
         documents = repository.accept_first(field(request, "documents", dict))
         return Response(show_documents(documents), status=status.HTTP_201_CREATED if fresh else status.HTTP_200_OK)
+
+    def put(self, request: Request) -> Response:
+        """Take newer roots (each a list of successive versions), targets and documents signed anew."""
+        found = roles.push(field(request, "documents", dict), request.user.get_username())
+        return Response(show_documents(found))
+
+
+class RepositoryDocument(APIView):
+    """``GET repository/{role}/{version}/``"""
+
+    def get(self, request: Request, role: str, version: int) -> Response:
+        """One document of any version that was ever accepted: offline folders walk through the roots."""
+        row = TufDocument.objects.filter(role=role, version=version).first() if version < 2**31 else None
+        if row is None:
+            raise NotFound(f"There is no {role} document {version}: see repository/.")
+        return Response(msgspec.json.decode(bytes(row.document)))
 
 
 def show_documents(documents: dict[str, Document]) -> dict[str, Any]:

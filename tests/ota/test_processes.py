@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 from asgiref.sync import async_to_sync, sync_to_async
-from django.contrib.auth.models import User
 from django.core.cache import cache
 from django.core.management import call_command
 from django.test import AsyncClient
@@ -51,7 +50,7 @@ def test_what_comes_near_its_expiry_is_renewed(release_1_0: Release, frames: Enr
     ids = frames(3)
     director.set_desired(ids, release_1_0)
     soon = timezone.now() + dt.timedelta(hours=1)
-    DesiredState.objects.update(expires_at=soon)
+    DesiredState.objects.update(renew_at=timezone.now())
     TufDocument.objects.filter(role="timestamp").update(expires_at=soon)
     tasks.tick()
     assert set(director.desired_versions(ids).values()) == {2}

@@ -77,7 +77,7 @@ def test_a_wrong_signature_names_the_role(offline: Offline, base: File) -> None:
     forged.sign(offline.signers["base"])
     error = refused(Push(what.manifest, {**what.documents, "release": plain(forged)}, what.files))
     assert error.reason is Reason.WRONG_SIGNATURE
-    assert "The release document carries 0 of the 1 signatures" in error.detail
+    assert "The release document has 0 of 1 signatures" in error.detail
 
 
 def test_a_version_that_is_not_the_next_is_refused(offline: Offline, base: File) -> None:

@@ -64,7 +64,7 @@ def test_a_wrong_signature_names_the_role(role: str) -> None:
     given[role]["signatures"][0]["sig"] = "00" * 64
     error = refused(given)
     assert error.reason is Reason.WRONG_SIGNATURE
-    assert f"The {role} document carries 0 of the 1 signatures" in error.detail
+    assert f"The {role} document has 0 of 1 signatures" in error.detail
 
 
 def test_a_root_signed_by_too_few_of_its_keys_is_refused() -> None:
@@ -74,7 +74,7 @@ def test_a_root_signed_by_too_few_of_its_keys_is_refused() -> None:
     root.signed.add_key(signer().public_key, "root")
     root.signed.roles["root"].threshold = 2
     folder.sign("root", root)
-    assert "1 of the 2 signatures" in refused({role: plain(one) for role, one in folder.documents.items()}).detail
+    assert "The root document has 1 of 2 signatures: missing " in refused({role: plain(one) for role, one in folder.documents.items()}).detail
 
 
 @pytest.mark.parametrize("role", ["snapshot", "timestamp", "director"])
