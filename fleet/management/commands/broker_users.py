@@ -1,6 +1,5 @@
 """``manage.py broker_users --out FILE [--crl FILE] [--watch --pid-file FILE]``"""
 
-import logging
 import signal
 import threading
 from pathlib import Path
@@ -56,5 +55,4 @@ class Command(BaseCommand):
         stop = threading.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: stop.set())
-        logging.getLogger("fleet").setLevel(logging.INFO)
         Watcher(files, kicker).run(stop)
