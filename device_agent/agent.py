@@ -38,6 +38,8 @@ from device_agent.storage.files import replace_file
 from device_agent.storage.journal import FileDocuments, FileJournal
 from device_agent.storage.outbox import FileOutbox
 from device_agent.storage.store import FileStore
+from device_agent.transfer.ports import TransferPorts
+from device_agent.transfer.usage import FileUsage
 from device_agent.transport import MqttDriver
 from device_agent.trust.epoch import FileEpoch
 from device_agent.trust.image import ImageTrust, director_root
@@ -81,6 +83,7 @@ class Agent:
             security_now=clock.now,
             now_ms=clock.date_ms,
             witness=clock.witness,
+            transfer=TransferPorts(usage=FileUsage(folder.path / "usage.json")),
         )
         self._runtime = settings.runtime
         self._policy = trial_policy(settings)

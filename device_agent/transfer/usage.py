@@ -7,7 +7,7 @@ from typing import Annotated, Protocol
 
 import msgspec
 
-from device_agent.storage.files import replace_file
+from device_agent.storage.files import read_file, replace_file
 
 log = logging.getLogger(__name__)
 
@@ -78,8 +78,7 @@ class FileUsage(MemoryUsage):
 
 def _read(path: Path) -> Used | None:
     try:
-        with path.open("rb") as file:
-            return msgspec.json.decode(file.read(4_096), type=Used)
+        return msgspec.json.decode(read_file(path, 4_096), type=Used)
     except FileNotFoundError:
         return None
     except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:

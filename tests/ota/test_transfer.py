@@ -90,7 +90,7 @@ def test_most_frames_must_have_the_base_model_or_be_allowed_to_fetch_it(
     assert (found.count, found.frames) == (1, 3)
     for frame in ids[3:]:
         report(frame, "idle", None)
-    with pytest.raises(rollouts.NotAllowed, match="3 of 5 frames of the group .* lack base/.*--with-base-model"):
+    with pytest.raises(rollouts.NotAllowed, match=r"3 of 5 frames of the group .* lack base/.*--with-base-model"):
         rollouts.start(release_1_1, zh, [1.0], "li", "")
     rollout = rollouts.start(release_1_1, zh, [1.0], "li", "", base_model=True)
     assert rollout.events.get().detail["base_model"] is True
