@@ -217,10 +217,11 @@ class Repository:
         self.files[path] = TargetFile(len(data), {"sha256": index.sha256}, path, unrecognized_fields={"custom": custom})
         return TargetRef(path, len(data), index.sha256)
 
-    def release(self, name: str, version: str, targets: list[TargetRef]) -> Published:
+    def release(self, name: str, version: str, targets: list[TargetRef], security_epoch: int = 0) -> Published:
         """Add the release's manifest and publish."""
         manifest = msgspec.json.encode(ReleaseManifest(name=name, version=version, targets=targets))
-        ref = self.add(f"release/{name}-{version}.json", manifest, ArtifactManifest(kind="release"))
+        signed = ArtifactManifest(kind="release", security_epoch=security_epoch)
+        ref = self.add(f"release/{name}-{version}.json", manifest, signed)
         self.publish()
         return Published(ref, targets)
 
