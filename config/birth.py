@@ -36,7 +36,7 @@ WAITING = 64
 """Requests that wait for a thread; further ones are told to come again."""
 BODY_PATIENCE_S = 15.0
 
-_endpoint = Endpoint(time=signed_time, mqtt=settings.MQTT_URL or None)
+_endpoint = Endpoint(time=signed_time, mqtt=settings.FRAMEFLEET_MQTT_FOR_FRAMES or None)
 _threads = ThreadPoolExecutor(THREADS, thread_name_prefix="birth")
 _busy = 0
 

@@ -10,12 +10,14 @@ from typing import Any
 
 from asgiref.sync import sync_to_async
 
+from fleet.api.claims import MAX_CSV
 from fleet.permissions import Action, may
 from fleet.services.tokens import find_token
 from protocol.limits import MAX_OBJECT
 
 SMALL = 4 * 1024 * 1024
 UPLOADS = "/api/v1/artifacts/"
+IMPORTS = "/api/v1/claims/"
 
 Scope = dict[str, Any]
 Message = Mapping[str, Any]
@@ -60,13 +62,17 @@ def bounded(app: App, may_upload: Callable[[str], bool] | None = None) -> App:
 
 async def _larger(scope: Scope, taken: int, known: Callable[[str], Awaitable[bool]]) -> int:
     """The limit for a body of more than SMALL bytes. Raises _Refused."""
-    if scope["method"] != "PUT" or not scope["path"].startswith(UPLOADS):
+    if scope["method"] == "POST" and scope["path"] == IMPORTS:
+        limit, what = MAX_CSV, "A list of frames"
+    elif scope["method"] == "PUT" and scope["path"].startswith(UPLOADS):
+        limit, what = MAX_OBJECT, "An artifact"
+    else:
         raise _Refused(413, f"The body has more than {SMALL} bytes: send less at once.")
-    if taken > MAX_OBJECT:
-        raise _Refused(413, f"An artifact has at most {MAX_OBJECT} bytes: split this one.")
+    if taken > limit:
+        raise _Refused(413, f"{what} has at most {limit} bytes: split this one.")
     if not await known(_authorization(scope)):
         raise _Refused(401, "Send an API token that may do more than read: Authorization: Token <token>.")
-    return MAX_OBJECT
+    return limit
 
 
 def _authorization(scope: Scope) -> str:

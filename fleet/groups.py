@@ -1,4 +1,4 @@
-"""FrameGroups: a query is ``key=value`` terms joined by ``,``; an empty one means every frame.
+"""FrameGroups: a query is ``key=value`` terms joined by ``,``; an empty one means every frame in service.
 
 Different keys must all hold; one key given several times means any of its values:
 ``locale=zh,simulated=true`` or ``id=frame-1,id=frame-2``.
@@ -33,8 +33,9 @@ def parse_query(query: str) -> Condition:
 
 
 def frames_matching(query: str) -> QuerySet[Frame]:
-    """The frames a query means now. Raises Refused."""
-    return Frame.objects.filter(**{f"{key}__in": values for key, values in parse_query(query).items()})
+    """The frames a query means now: in service, neither awaited nor retired. Raises Refused."""
+    active = Frame.objects.filter(lifecycle=Frame.Lifecycle.ACTIVE)
+    return active.filter(**{f"{key}__in": values for key, values in parse_query(query).items()})
 
 
 def frames_in(group: FrameGroup) -> QuerySet[Frame]:

@@ -8,20 +8,22 @@ from django.db.models import Count, Q, QuerySet, Sum
 from django.utils import timezone
 
 from fleet.groups import frames_in
-from fleet.models import Frame, FrameDay, FrameGroup, HealthEvent
+from fleet.models import Claim, Frame, FrameCertificate, FrameDay, FrameGroup, HealthEvent
 
 SEEN_RECENTLY = timedelta(minutes=5)
 DARK_AFTER = timedelta(hours=24)
 NEWEST_EVENTS = 10
+NEWEST_CERTIFICATES = 5
 
 
 @dataclass(frozen=True, slots=True)
 class FrameCounts:
-    """How many frames there are; ``seen`` took part in the last SEEN_RECENTLY."""
+    """How many frames are in service; ``seen`` took part in the last SEEN_RECENTLY, ``awaited`` are not born yet."""
 
     total: int
     simulated: int
     seen: int
+    awaited: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,13 +72,31 @@ class Overview:
     days: Sequence[DaySums]
 
 
+@dataclass(frozen=True, slots=True)
+class HeldCertificate:
+    """``state`` is good, replaced (good for some days beside its successor), ended, expired or revoked."""
+
+    row: FrameCertificate
+    state: str
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """One frame's certificates, newest first, and the claim that it was or will be born with."""
+
+    certificates: Sequence[HeldCertificate]
+    claim: Claim | None
+
+
 def frame_counts(now: datetime | None = None) -> FrameCounts:
-    """Counts over all frames."""
+    """Counts over all frames that are not retired."""
     since = (now or timezone.now()) - SEEN_RECENTLY
+    active = Q(lifecycle=Frame.Lifecycle.ACTIVE)
     counted = Frame.objects.aggregate(
-        total=Count("id"),
-        simulated=Count("id", filter=Q(simulated=True)),
-        seen=Count("id", filter=Q(last_seen__gte=since)),
+        total=Count("id", filter=active),
+        simulated=Count("id", filter=active & Q(simulated=True)),
+        seen=Count("id", filter=active & Q(last_seen__gte=since)),
+        awaited=Count("id", filter=Q(lifecycle=Frame.Lifecycle.AWAITED)),
     )
     return FrameCounts(**counted)
 
@@ -84,7 +104,8 @@ def frame_counts(now: datetime | None = None) -> FrameCounts:
 def frames_by_release() -> list[ReleaseCount]:
     """Frames by the release they say they run, most frames first."""
     rows = (
-        Frame.objects.order_by()
+        Frame.objects.filter(lifecycle=Frame.Lifecycle.ACTIVE)
+        .order_by()
         .values("reported__release")
         .annotate(frames=Count("id"), simulated_frames=Count("id", filter=Q(simulated=True)))
     )
@@ -118,11 +139,19 @@ def overview(now: datetime | None = None) -> Overview:
 
 
 def list_frames(
-    *, group: FrameGroup | None = None, q: str = "", release: str | None = None, locale: str = "", state: str = ""
+    *,
+    group: FrameGroup | None = None,
+    q: str = "",
+    release: str | None = None,
+    locale: str = "",
+    state: str = "",
+    lifecycle: str = "",
 ) -> QuerySet[Frame]:
     """Frames by id, each with its reported state. ``q`` is a part of the id, ``release`` a digest ("" for frames that
-    run none), ``state`` an installer state. Raises Refused when the group's query cannot be read."""
+    run none), ``state`` an installer state, ``lifecycle`` one of Frame.Lifecycle ("" for all that are not retired).
+    Raises Refused when the group's query cannot be read."""
     frames = Frame.objects.all() if group is None else frames_in(group)
+    frames = frames.filter(lifecycle=lifecycle) if lifecycle else frames.exclude(lifecycle=Frame.Lifecycle.RETIRED)
     if q:
         frames = frames.filter(id__contains=q)
     if release is not None:
@@ -141,6 +170,26 @@ def frame_detail(frame_id: str) -> tuple[Frame, list[HealthEvent]] | None:
         return None
     newest = HealthEvent.objects.filter(frame=frame).order_by("-received_at", "-id")[:NEWEST_EVENTS]
     return frame, list(newest)
+
+
+def identity(frame: Frame, now: datetime | None = None) -> Identity:
+    """Who may speak in the frame's name: its certificates, newest first, and its claim."""
+    now = now or timezone.now()
+    rows = list(FrameCertificate.objects.filter(frame=frame).order_by("-issued_at", "-id")[:NEWEST_CERTIFICATES])
+    return Identity(
+        [HeldCertificate(row, _certificate_state(row, frame, now)) for row in rows],
+        Claim.objects.filter(frame=frame).first(),
+    )
+
+
+def _certificate_state(row: FrameCertificate, frame: Frame, now: datetime) -> str:
+    if row.revoked_at is not None:
+        return "revoked"
+    if row.not_after <= now:
+        return "expired"
+    if row.good_until <= now or frame.lifecycle != Frame.Lifecycle.ACTIVE:
+        return "ended"
+    return "good" if row.good_until == row.not_after else "replaced"
 
 
 def _runs_none() -> Q:

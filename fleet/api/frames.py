@@ -11,11 +11,11 @@ from rest_framework.views import APIView
 from fleet.api.errors import BadRequest
 from fleet.api.pages import page
 from fleet.models import Frame, FrameGroup, HealthEvent, ReportedState
-from fleet.selectors import frame_detail, list_frames
+from fleet.selectors import Identity, frame_detail, identity, list_frames
 
 
 class FrameList(APIView):
-    """``GET frames/?group=&q=&release=&locale=&state=&limit=&cursor=``"""
+    """``GET frames/?group=&q=&release=&locale=&state=&lifecycle=&limit=&cursor=``"""
 
     def get(self, request: Request) -> Response:
         """A page of frames by id."""
@@ -33,6 +33,7 @@ class FrameList(APIView):
             release=params.get("release"),
             locale=params.get("locale", ""),
             state=params.get("state", ""),
+            lifecycle=params.get("lifecycle", ""),
         )
         return page(request, frames, show_frame)
 
@@ -41,12 +42,18 @@ class FrameDetail(APIView):
     """``GET frames/{id}/``"""
 
     def get(self, request: Request, frame_id: str) -> Response:
-        """One frame with its newest HealthEvents."""
+        """One frame with its newest HealthEvents, its certificates and its claim."""
         found = frame_detail(frame_id)
         if found is None:
             raise NotFound(f"There is no frame {frame_id!r}: see frames/.")
         frame, events = found
-        return Response({**show_frame(frame), "health_events": [_show_event(event) for event in events]})
+        return Response(
+            {
+                **show_frame(frame),
+                "health_events": [_show_event(event) for event in events],
+                "identity": _show_identity(identity(frame)),
+            }
+        )
 
 
 def show_frame(frame: Frame) -> dict[str, Any]:
@@ -58,6 +65,7 @@ def show_frame(frame: Frame) -> dict[str, Any]:
         "hardware": frame.hardware,
         "locale": frame.locale,
         "simulated": frame.simulated,
+        "lifecycle": frame.lifecycle,
         "enrolled_at": _time(frame.enrolled_at),
         "last_seen": _time(frame.last_seen),
         "agent_version": frame.agent_version,
@@ -103,6 +111,33 @@ def _show_event(event: HealthEvent) -> dict[str, Any]:
         "detail": event.detail,
         "figures": event.figures,
         "release": event.release or None,
+    }
+
+
+def _show_identity(found: Identity) -> dict[str, Any]:
+    claim = found.claim
+    return {
+        "certificates": [
+            {
+                "serial": held.row.serial_hex,
+                "state": held.state,
+                "authority": held.row.authority,
+                "issued_at": _time(held.row.issued_at),
+                "not_after": _time(held.row.not_after),
+                "good_until": _time(held.row.good_until),
+                "revoked_at": _time(held.row.revoked_at),
+                "revoked_reason": held.row.revoked_reason or None,
+            }
+            for held in found.certificates
+        ],
+        "claim": None
+        if claim is None
+        else {
+            "made_by": claim.made_by,
+            "made_at": _time(claim.made_at),
+            "expires_at": _time(claim.expires_at),
+            "used_at": _time(claim.used_at),
+        },
     }
 
 

@@ -3,12 +3,14 @@
 from django.urls import path
 
 from fleet.api.audit import AuditLog
+from fleet.api.claims import ClaimList
 from fleet.api.frames import FrameDetail, FrameList
 from fleet.api.groups import GroupList
 from fleet.api.tokens import TokenDetail, TokenList
 
 urlpatterns = [
     path("audit/", AuditLog.as_view()),
+    path("claims/", ClaimList.as_view()),
     path("frames/", FrameList.as_view()),
     path("frames/<str:frame_id>/", FrameDetail.as_view()),
     path("groups/", GroupList.as_view()),

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
 
@@ -112,6 +113,11 @@ def redeem(request: ClaimRequest, *, now: datetime | None = None) -> Born:
         said = {"hardware": request.hardware, "locale": request.locale, "agent": request.agent_version}
         audit(f"frame {frame.pk}", "claim", frame.pk, {**said, "serial": issued.serial_hex}, now)
     return Born(issued, frame.hardware, frame.locale)
+
+
+def claim_url(token: str) -> str | None:
+    """What the label's QR code carries, None where nobody has said how frames reach the birth endpoint."""
+    return f"{settings.FRAMEFLEET_BIRTH_URL}/claim/{token}" if settings.FRAMEFLEET_BIRTH_URL else None
 
 
 def digest(token: str) -> str:
