@@ -1,5 +1,6 @@
 """Reading frames: for the REST API and the console. Nothing here writes."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
@@ -170,6 +171,18 @@ def frame_detail(frame_id: str) -> tuple[Frame, list[HealthEvent]] | None:
         return None
     newest = HealthEvent.objects.filter(frame=frame).order_by("-received_at", "-id")[:NEWEST_EVENTS]
     return frame, list(newest)
+
+
+def frames_by_authority() -> dict[str, int]:
+    """Id of an authority -> frames in service whose newest certificate it signed. A frame whose newest one has lapsed
+    counts too: it comes back by proof of its key."""
+    newest = (
+        FrameCertificate.objects.filter(revoked_at=None, frame__lifecycle=Frame.Lifecycle.ACTIVE)
+        .order_by("frame_id", "-issued_at", "-id")
+        .distinct("frame_id")
+        .values_list("authority", flat=True)
+    )
+    return dict(Counter(newest.iterator()))
 
 
 def identity(frame: Frame, now: datetime | None = None) -> Identity:
