@@ -120,8 +120,7 @@ def _generate(token_label: str, number: int, name: str) -> None:
     token = pkcs11.lib(os.environ["PYKCS11LIB"]).get_token(token_label=token_label)
     identifier = pkcs11.util.biginteger(number)
     with token.open(rw=True, user_pin=secret("The token's PIN", PIN)) as session:
-        held = session.get_objects({pkcs11.Attribute.ID: identifier})
-        if next(iter(held), None) is not None:
+        if list(session.get_objects({pkcs11.Attribute.ID: identifier})):
             raise CommandFailed(f"The token {token_label} has a key {number} already: choose another --id.")
         curve = {pkcs11.Attribute.EC_PARAMS: encode_named_curve_parameters("secp256r1")}
         session.create_domain_parameters(pkcs11.KeyType.EC, curve, local=True).generate_keypair(
