@@ -48,6 +48,7 @@ class Watcher:
 
     def run(self, stop: threading.Event) -> None:
         """Look, write, tell, until ``stop`` is set."""
+        log.info("Watching who may connect to the broker")
         backoff = LOOK_S
         while not stop.is_set():
             try:

@@ -16,7 +16,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 
 from fleet.broker_users import broker_users
 from fleet.crl import revocation_list
-from fleet.pki import BRIDGE, FRAME_LIFE, Authority
+from fleet.pki import BRIDGE, FRAME_LIFE, Authority, Certificate
 from standalone.broker import Broker, find_binary
 from tests.brokers.mosquitto import Mosquitto, find_mosquitto
 from tests.services import require
@@ -30,6 +30,7 @@ class Credential:
     serial_hex: str
     cert: Path
     key: Path
+    of: Certificate | None = None
 
 
 class RunningBroker(Protocol):
@@ -101,7 +102,7 @@ class World:
         cert, key = self.folder / f"{serial}.pem", self.folder / f"{serial}-key.pem"
         cert.write_bytes(issued.certificate)
         key.write_bytes(issued.key)
-        made = Credential(identity, serial, cert, key)
+        made = Credential(identity, serial, cert, key, issued.of)
         if good and identity != BRIDGE:
             self.good.append(made)
         return made
