@@ -89,8 +89,10 @@ def replace_file(path: Path, content: bytes, mode: int = 0o600) -> None:
 
 
 def sweep(folder: Path) -> None:
-    """Delete what cuts left of replacements; best effort, as nothing ever reads it."""
-    with suppress(OSError):
-        for name in disk().names(folder):
-            if name.startswith(".") and name.endswith(".new"):
+    """Tidy up after whatever ended the last process: what cuts left of replacements goes (nothing ever reads it), and
+    what was renamed right before a kill becomes durable before anybody relies on it. Raises OSError."""
+    for name in disk().names(folder):
+        if name.startswith(".") and name.endswith(".new"):
+            with suppress(OSError):
                 remove(folder / name)
+    sync_folder(folder)

@@ -9,7 +9,7 @@ import msgspec
 
 from device_agent.installer.slots import Journal
 from device_agent.storage.disk import disk
-from device_agent.storage.files import make_folder, read_file, replace_file, sweep, sync_file, sync_folder
+from device_agent.storage.files import make_folder, read_file, replace_file, sweep, sync_folder
 from protocol.chunks import sha256_hex
 
 log = logging.getLogger(__name__)
@@ -117,8 +117,6 @@ class FileDocuments:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._durable: set[str] = set()
-        """Names whose documents this agent has made durable itself; one before it may have been killed at that."""
         make_folder(folder)
         sweep(folder)
 
@@ -129,13 +127,8 @@ class FileDocuments:
             return None
 
     def save(self, name: str, document: bytes) -> None:
-        if self.load(name) == document:  # flash wears out
-            if name not in self._durable:
-                sync_file(self._path(name))
-                sync_folder(self._folder)
-        else:
+        if self.load(name) != document:  # flash wears out
             replace_file(self._path(name), document)
-        self._durable.add(name)
 
     def _path(self, name: str) -> Path:
         if _NAME.fullmatch(name) is None:

@@ -2,8 +2,8 @@
 
 Append-only segment files, ``outbox/<first seq>.log``. Appending writes straight through to the operating system, so a
 killed process loses nothing. A power cut may take the tail that was not yet flushed, or tear its last line; such a
-tail was never sent, because ``peek`` flushes before it hands anything out. So every number that anybody has seen is on
-disk, and numbering under one outbox id never starts again.
+tail was never sent, because ``peek`` flushes before it hands anything out. Where bytes cannot be read, the numbers that
+may have stood there are left out. So numbering under one outbox id never starts again.
 
 ``outbox/state.json`` holds the outbox id, the committed watermark and the highest number given away before a drop.
 The watermark there may lag behind: then some events are sent twice, which (frame, outbox id, seq) makes harmless.
@@ -28,7 +28,7 @@ from device_agent.ports import wall_clock_ms
 from device_agent.storage.disk import disk
 from device_agent.storage.files import make_folder, read_file, remove, replace_file, sweep, sync_folder, write_all
 from device_agent.storage.memory import MemoryOutbox
-from device_agent.storage.segments import BATCH_BYTES, Line, Segment, is_power, pack, read_lines
+from device_agent.storage.segments import BATCH_BYTES, Line, Segment, examine, is_power, pack, read_lines
 from device_agent.telemetry import health, random_id
 from protocol.messages import AnyEvent, HealthEvent, PowerSample, RandomId, Version
 
@@ -180,23 +180,21 @@ class FileOutbox:
             self._saved = self._state
 
     def _load_segments(self) -> int:
-        damaged = 0
-        for name in sorted(name for name in disk().names(self._folder) if _SEGMENT.fullmatch(name)):
-            path = self._folder / name
-            lines, bad = read_lines(path)
-            damaged += bad
-            good = b"".join(pack(*line) for line in lines)
-            if len(good) != disk().size(path):  # without the torn or damaged lines
-                replace_file(path, good)
-            segment = Segment(path)
-            for seq, text in lines:
-                segment.add(seq, len(pack(seq, text)), power=is_power(text))
-            self._segments.append(segment)
+        """Returns how many damaged lines stood between good ones."""
+        files = [self._folder / name for name in sorted(disk().names(self._folder)) if _SEGMENT.fullmatch(name)]
+        found = [examine(path) for path in files]
+        given = max((one.given for one in found), default=0)
+        if given > max((one.segment.last for one in found), default=0):
+            self._state = msgspec.structs.replace(self._state, given=max(given, self._state.given))
+            self._save_state()
+        for one in found:
+            if one.good is not None:  # without the torn or damaged lines
+                replace_file(one.segment.path, one.good)
+            self._segments.append(one.segment)
         if self._segments:
             # The agent may have been killed before it flushed, and nobody else will: numbers must not come twice.
             self._dirty = True
-            sync_folder(self._folder)
-        return damaged
+        return sum(one.damaged for one in found)
 
     def _oldest(self) -> deque[Line]:
         """Uncommitted events of the oldest segment that has any; kept in memory until they are committed."""

@@ -10,6 +10,9 @@ from protocol.limits import MAX_MESSAGE
 BATCH_BYTES = MAX_MESSAGE - 2 * 1024
 """Bytes of events in one message; the rest is for the batch around them."""
 
+SMALLEST_LINE = 32
+"""Bytes; no event is smaller."""
+
 Line = tuple[int, bytes]
 """An event's number and its JSON."""
 
@@ -39,7 +42,11 @@ def is_power(text: bytes) -> bool:
 
 def read_lines(path: Path) -> tuple[list[Line], int]:
     """The good lines of a segment and how many damaged ones stand between them; a torn end is not counted."""
-    lines = [unpack(line) for line in read_file(path).split(b"\n")[:-1]]
+    return _lines(read_file(path))
+
+
+def _lines(data: bytes) -> tuple[list[Line], int]:
+    lines = [unpack(line) for line in data.split(b"\n")[:-1]]
     good = [line for line in lines if line is not None]
     return good, len(lines) - len(good)
 
@@ -60,3 +67,28 @@ class Segment:
         self.count += 1
         self.power += power
         self.last = seq
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a start finds in a file: ``good`` is what to write in its place (None: nothing to mend), ``damaged`` counts
+    lines between good ones, ``given`` is the highest number that may have stood in it."""
+
+    segment: Segment
+    good: bytes | None
+    damaged: int
+    given: int
+
+
+def examine(path: Path) -> Found:
+    """Look at ``<first number>.log`` after a start; changes nothing. Raises OSError."""
+    data = read_file(path)
+    lines, damaged = _lines(data)
+    segment = Segment(path)
+    for seq, text in lines:
+        segment.add(seq, len(pack(seq, text)), power=is_power(text))
+    # What is damaged between good lines has numbers between theirs; how many stood after the last one nobody knows.
+    end = data.rindex(pack(*lines[-1])) + len(pack(*lines[-1])) if lines else 0
+    given = max(segment.last, int(path.stem) - 1) + -(-(len(data) - end) // SMALLEST_LINE)
+    good = b"".join(pack(*line) for line in lines) if len(data) != segment.size else None
+    return Found(segment, good, damaged, given)

@@ -17,7 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
-from device_agent.storage.files import replace_file
+from device_agent.storage.files import read_file, replace_file
 from protocol.errors import Reason, Refused
 
 MAX_EPOCH = 2**31
@@ -82,8 +82,7 @@ class FileEpoch:
 
     def _read(self) -> int:
         try:
-            with self._path.open("rb") as file:
-                content = file.read(MAX_ANSWER)
+            content = read_file(self._path, MAX_ANSWER)
         except FileNotFoundError:
             return 0
         match = _FILE.fullmatch(content)

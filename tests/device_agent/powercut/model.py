@@ -1,0 +1,345 @@
+"""A disk in memory that keeps apart what was written and what is durable.
+
+Bytes are durable once their file was synced, names once their folder was. Until then each pending change may survive
+a cut or not, whatever became of the others: a rename can be there without the bytes of its file (a file of no bytes,
+or of zeros where blocks were allocated and never written), one half of a rename between folders without the other, a
+deletion or a new folder not at all. That is more than ext4 or f2fs do to anybody, and no less than POSIX lets them do.
+A sync that failed leaves its bytes readable and lost: a later sync that succeeds does not bring them back.
+"""
+
+import errno
+import os
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+BLOCK = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A pending change of a file: bytes at an offset, or (None) its new length."""
+
+    offset: int
+    data: bytes | None
+
+    def apply(self, content: bytearray) -> None:
+        if self.data is None:
+            del content[self.offset :]
+            content.extend(bytes(self.offset - len(content)))
+            return
+        content.extend(bytes(max(0, self.offset - len(content))))
+        content[self.offset : self.offset + len(self.data)] = self.data
+
+
+@dataclass(slots=True, eq=False)
+class File:
+    """``live`` is what a reader sees; ``durable`` with any of ``pending`` what a cut may leave."""
+
+    live: bytearray = field(default_factory=bytearray)
+    durable: bytes = b""
+    pending: list[Piece] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """A pending change of a folder: ``name`` is now this file or folder, or (None) nothing."""
+
+    name: str
+    what: "File | Folder | None"
+
+
+@dataclass(slots=True, eq=False)
+class Folder:
+    """The same for names."""
+
+    live: dict[str, "File | Folder"] = field(default_factory=dict)
+    durable: dict[str, "File | Folder"] = field(default_factory=dict)
+    pending: list[Named] = field(default_factory=list)
+
+    def put(self, name: str, what: "File | Folder | None") -> None:
+        self.pending.append(Named(name, what))
+        if what is None:
+            del self.live[name]
+        else:
+            self.live[name] = what
+
+
+class ModelDisk:
+    """See the module's text and ``device_agent.storage.disk.Disk``. ``before`` is called with each change that is about
+    to happen (its name and path), and may raise. ``capacity`` bounds the bytes of all files."""
+
+    def __init__(self, root: Folder | None = None, capacity: int = 1 << 40) -> None:
+        self.root = root if root is not None else Folder()
+        self.capacity = capacity
+        self.before: Callable[[str, Path], None] = lambda operation, path: None
+        self._handles: dict[int, tuple[File, Path]] = {}
+        self._next = 3
+
+    # --- what the agent asks ------------------------------------------------------------------------------------------
+
+    def open(self, path: Path, flags: int = os.O_RDONLY, mode: int = 0o600) -> int:
+        del mode
+        folder = self._folder(path.parent)
+        found = folder.live.get(path.name)
+        if isinstance(found, Folder):
+            raise _error(errno.EISDIR, path)
+        if found is None:
+            if not flags & os.O_CREAT:
+                raise _error(errno.ENOENT, path)
+            self.before("create", path)
+            found = File()
+            folder.put(path.name, found)
+        elif flags & os.O_TRUNC and found.live:
+            self.before("truncate", path)
+            _change(found, Piece(0, None))
+        self._next += 1
+        self._handles[self._next] = found, path
+        return self._next
+
+    def read(self, handle: int, length: int, offset: int) -> bytes:
+        return bytes(self._handles[handle][0].live[offset : offset + length])
+
+    def write(self, handle: int, data: bytes, offset: int) -> int:
+        file, path = self._handles[handle]
+        self.before("write", path)
+        room = self.capacity - self._used() + max(0, len(file.live) - offset)
+        if room <= 0:
+            raise _error(errno.ENOSPC, path)
+        _change(file, Piece(offset, data[:room]))
+        return min(room, len(data))
+
+    def truncate(self, handle: int, length: int) -> None:
+        file, path = self._handles[handle]
+        if len(file.live) != length:
+            self.before("truncate", path)
+            _change(file, Piece(length, None))
+
+    def length(self, handle: int) -> int:
+        return len(self._handles[handle][0].live)
+
+    def sync(self, handle: int) -> None:
+        file, path = self._handles[handle]
+        try:
+            self.before("sync", path)
+        except OSError:
+            file.pending.clear()  # the system forgets that they were never written
+            raise
+        if file.pending:
+            content = bytearray(file.durable)
+            for piece in file.pending:
+                piece.apply(content)
+            file.durable = bytes(content)
+            file.pending.clear()
+
+    def close(self, handle: int) -> None:
+        del self._handles[handle]
+
+    def size(self, path: Path) -> int | None:
+        try:
+            found = self._folder(path.parent).live.get(path.name)
+        except OSError:
+            return None
+        return len(found.live) if isinstance(found, File) else None
+
+    def names(self, folder: Path) -> list[str]:
+        return list(self._folder(folder).live)
+
+    def rename(self, old: Path, new: Path) -> None:
+        source, target = self._folder(old.parent), self._folder(new.parent)
+        if old.name not in source.live:
+            raise _error(errno.ENOENT, old)
+        self.before("rename", new)
+        what = source.live[old.name]
+        target.put(new.name, what)
+        source.put(old.name, None)
+
+    def unlink(self, path: Path) -> None:
+        folder = self._folder(path.parent)
+        if not isinstance(folder.live.get(path.name), File):
+            raise _error(errno.ENOENT, path)
+        self.before("unlink", path)
+        folder.put(path.name, None)
+
+    def mkdir(self, path: Path, mode: int = 0o700) -> None:
+        del mode
+        folder = self._folder(path.parent)
+        if path.name in folder.live:
+            raise _error(errno.EEXIST, path)
+        self.before("mkdir", path)
+        folder.put(path.name, Folder())
+
+    def sync_folder(self, folder: Path) -> None:
+        found = self._folder(folder)
+        self.before("sync_folder", folder)
+        found.durable = dict(found.live)
+        found.pending.clear()
+
+    def free(self, folder: Path) -> int:
+        del folder
+        return max(0, self.capacity - self._used())
+
+    # --- what a harness asks ------------------------------------------------------------------------------------------
+
+    def put(self, path: Path, content: bytes) -> None:
+        """A file that was always there."""
+        folder = self.root
+        for part in path.parent.parts[1:]:
+            below = folder.live.setdefault(part, Folder())
+            assert isinstance(below, Folder)
+            folder.durable[part] = below
+            folder = below
+        folder.live[path.name] = folder.durable[path.name] = File(bytearray(content), content)
+
+    def content(self, path: Path) -> bytes | None:
+        """What a reader sees; None where there is no such file."""
+        try:
+            found = self._folder(path.parent).live.get(path.name)
+        except OSError:
+            return None
+        return bytes(found.live) if isinstance(found, File) else None
+
+    def frozen(self) -> "ModelDisk":
+        """A copy as it stands, pending changes included."""
+        return ModelDisk(_copy(self.root, {}), self.capacity)
+
+    def after_cut(self, chance: "Chance") -> "ModelDisk":
+        """A disk on which everything is durable: one that a cut at this moment may leave."""
+        return ModelDisk(_survivor(self.root, chance, {}), self.capacity)
+
+    def _folder(self, path: Path) -> Folder:
+        folder = self.root
+        for part in path.parts[1:]:
+            below = folder.live.get(part)
+            if not isinstance(below, Folder):
+                raise _error(errno.ENOENT if below is None else errno.ENOTDIR, path)
+            folder = below
+        return folder
+
+    def _used(self) -> int:
+        return sum(len(file.live) for file in _files(self.root))
+
+
+class Chance:
+    """How a cut treats what is pending: "none" or "all" of it survives, or "some" as ``rng`` draws."""
+
+    def __init__(self, kind: str, rng: random.Random) -> None:
+        self._kind = kind
+        self._rng = rng
+
+    def names(self, pending: list[Named]) -> list[Named]:
+        if self._kind == "some":
+            return [change for change in pending if self._rng.random() < 0.5]
+        return pending if self._kind in ("all", "names") else []
+
+    def content(self, file: File) -> bytes:
+        if self._kind == "all" or not file.pending:
+            pieces = file.pending
+        elif self._kind == "some":
+            return self._torn(file)
+        else:
+            pieces = []
+        content = bytearray(file.durable)
+        for piece in pieces:
+            piece.apply(content)
+        return bytes(content)
+
+    def _torn(self, file: File) -> bytes:
+        kind = self._rng.choice(("none", "prefix", "blocks", "blocks", "all"))
+        content = bytearray(file.durable)
+        if kind == "none":
+            return bytes(content)
+        if kind == "blocks":  # the length is right and some blocks are what lay on the disk before, or zeros
+            for piece in file.pending:
+                piece.apply(content)
+            for start in range(0, len(content), BLOCK):
+                if self._rng.random() < 0.5 and any(_touches(piece, start) for piece in file.pending):
+                    end = min(start + BLOCK, len(content))
+                    zeros = self._rng.random() < 0.5
+                    content[start:end] = bytes(end - start) if zeros else self._rng.randbytes(end - start)
+            return bytes(content)
+        left = sum(len(piece.data or b"") for piece in file.pending)
+        left = left if kind == "all" else self._rng.randint(0, left)
+        for piece in file.pending:
+            if piece.data is None:
+                piece.apply(content)
+                continue
+            Piece(piece.offset, piece.data[:left]).apply(content)
+            if len(piece.data) > left:
+                break
+            left -= len(piece.data)
+        return bytes(content)
+
+
+def _touches(piece: Piece, start: int) -> bool:
+    return piece.data is not None and piece.offset < start + BLOCK and start < piece.offset + len(piece.data)
+
+
+def _change(file: File, piece: Piece) -> None:
+    file.pending.append(piece)
+    piece.apply(file.live)
+
+
+def _files(folder: Folder) -> list[File]:
+    found: list[File] = []
+    for what in folder.live.values():
+        found += _files(what) if isinstance(what, Folder) else [what]
+    return found
+
+
+def _copy(what: Folder, known: dict[int, File | Folder]) -> Folder:
+    copy = Folder()
+    known[id(what)] = copy
+
+    def same(one: File | Folder) -> File | Folder:
+        if id(one) not in known:
+            if isinstance(one, Folder):
+                return _copy(one, known)
+            known[id(one)] = File(bytearray(one.live), one.durable, list(one.pending))
+        return known[id(one)]
+
+    copy.live = {name: same(one) for name, one in what.live.items()}
+    copy.durable = {name: same(one) for name, one in what.durable.items()}
+    copy.pending = [Named(c.name, None if c.what is None else same(c.what)) for c in what.pending]
+    return copy
+
+
+def _survivor(what: Folder, chance: Chance, known: dict[int, File]) -> Folder:
+    entries = dict(what.durable)
+    for change in chance.names(what.pending):
+        if change.what is None:
+            entries.pop(change.name, None)
+        else:
+            entries[change.name] = change.what
+    left = Folder()
+    for name, one in sorted(entries.items()):
+        if isinstance(one, Folder):
+            left.live[name] = _survivor(one, chance, known)
+            continue
+        if id(one) not in known:
+            content = chance.content(one)
+            known[id(one)] = File(bytearray(content), content)
+        left.live[name] = known[id(one)]
+    left.durable = dict(left.live)
+    return left
+
+
+def picture(disk: ModelDisk) -> dict[str, bytes]:
+    """Every file by its path, to tell disks apart."""
+    found: dict[str, bytes] = {}
+
+    def look(folder: Folder, path: str) -> None:
+        for name, what in folder.live.items():
+            if isinstance(what, Folder):
+                found[f"{path}/{name}/"] = b""
+                look(what, f"{path}/{name}")
+            else:
+                found[f"{path}/{name}"] = bytes(what.live)
+
+    look(disk.root, "")
+    return found
+
+
+def _error(number: int, path: Path) -> OSError:
+    return OSError(number, os.strerror(number), str(path))
