@@ -21,6 +21,7 @@ POLL_S = 0.5
 UNREACHABLE_S = 60.0
 """How long a command that waits bears a server that does not answer."""
 _TIMEOUT = httpx.Timeout(30.0, write=120.0)
+_LONG_TIMEOUT = httpx.Timeout(300.0)
 
 
 class NotReachable(CommandFailed):
@@ -74,6 +75,13 @@ class Client:
     def post(self, path: str, body: object) -> Any:
         """The JSON answer of a POST."""
         return self._json("POST", path, json=body)
+
+    def post_csv(self, path: str, data: bytes, **query: str | int | None) -> Any:
+        """The JSON answer of a POST of CSV; much of it may take a while."""
+        params = {key: value for key, value in query.items() if value is not None}
+        return self._json(
+            "POST", path, content=data, params=params, headers={"Content-Type": "text/csv"}, timeout=_LONG_TIMEOUT
+        )
 
     def put(self, path: str, body: object) -> Any:
         """The JSON answer of a PUT."""

@@ -1,28 +1,35 @@
-"""``framectl frames``: what every frame says it runs."""
+"""``framectl frames``: what every frame says it runs, and who may speak in its name."""
 
 from argparse import ArgumentParser, Namespace
 from typing import Any
 from urllib.parse import quote
 
 from framectl.client import Client
+from framectl.commands import births
 from framectl.output import printable, show, table
 from framectl.signing import split_release
 
+LIFECYCLE = {"awaited": "Not born yet: it waits for its claim", "retired": "Retired"}
+
 
 def add_parser(groups: Any, common: ArgumentParser) -> None:
-    """``frames [list]`` and ``frames show ID``."""
+    """``frames [list]``, ``frames show ID`` and what ``births`` adds."""
     top = groups.add_parser("frames", parents=[common], help="frames and what they run")
     _add_filters(top)
     commands = top.add_subparsers(dest="action")
     one = commands.add_parser("show", parents=[common], help="one frame")
     one.add_argument("id")
     one.set_defaults(run=_show)
+    births.add_parsers(commands, common)
 
 
 def _add_filters(parser: ArgumentParser) -> None:
     parser.add_argument("--group", help="frames of this FrameGroup")
     parser.add_argument("--locale")
     parser.add_argument("--release", metavar='"NAME VERSION"', help="frames that run this release")
+    parser.add_argument(
+        "--lifecycle", choices=("awaited", "active", "retired"), help="default: all that are not retired"
+    )
     parser.add_argument("--limit", type=int, default=100)
     parser.set_defaults(run=_list)
 
@@ -34,7 +41,12 @@ def _list(arguments: Namespace) -> None:
         if arguments.release:
             name, version = split_release(arguments.release)
             digest = client.get(f"releases/{name}/{version}/")["digest"]
-        wanted = {"group": arguments.group, "locale": arguments.locale, "release": digest}
+        wanted = {
+            "group": arguments.group,
+            "locale": arguments.locale,
+            "release": digest,
+            "lifecycle": arguments.lifecycle,
+        }
         found = list(client.pages("frames/", at_most=arguments.limit, **wanted))
     for frame in found:
         frame["release_name"] = release_name(frame, names)
@@ -71,11 +83,18 @@ def described(frame: dict[str, Any]) -> str:
         f"Runs {frame['release_name'] or 'no release'}; {frame['state'] or 'has not reported yet'}",
         f"Last seen {frame['last_seen'] or 'never'}, agent {frame['agent_version'] or 'unknown'}",
     ]
+    if frame["lifecycle"] != "active":
+        lines.append(LIFECYCLE[frame["lifecycle"]])
     if failure := _failure(frame):
         lines.append(f"Failure: {failure}")
     if errors := frame["lip_errors"]:
-        rows = [(row["segment"], _mm(row["lip_mm"]), _mm(row["mean_pose_mm"]), _mm(row["limit_mm"])) for row in errors]
-        lines += ["", table(("SEGMENT", "LIP ERROR", "MEAN POSE", "LIMIT"), rows)]
+        segments = [
+            (row["segment"], _mm(row["lip_mm"]), _mm(row["mean_pose_mm"]), _mm(row["limit_mm"])) for row in errors
+        ]
+        lines += ["", table(("SEGMENT", "LIP ERROR", "MEAN POSE", "LIMIT"), segments)]
+    if held := frame.get("identity", {}).get("certificates"):
+        rows = [(row["serial"], row["state"], row["issued_at"], row["good_until"]) for row in held]
+        lines += ["", table(("CERTIFICATE", "STATE", "ISSUED", "GOOD UNTIL"), rows)]
     if events := frame.get("health_events"):
         lines += ["", table(("AT", "KIND", "DETAIL"), [(row["at"], row["kind"], row["detail"]) for row in events])]
     return "\n".join(line if "\n" in line else printable(line) for line in lines)
