@@ -252,6 +252,8 @@ class Lifeline:
                     self._anew()
                 case lapsed.Timed(nonce, envelope):
                     self._clock.learn(verify_time(envelope, self._trust().director_root, nonce))
+                    self._errand_at = self._look_at = now  # the certificate may need the endpoint too
+                    return
         except (BirthFailed, Refused, ConfigError, OSError) as error:
             if isinstance(error, Refused) and error.reason is Reason.WRONG_SIGNATURE and self.asking:
                 self._unsigned = not self._unsigned

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import ssl
 import subprocess
 import sys
 import threading
@@ -51,7 +52,8 @@ def until(condition: Callable[[], bool], seconds: float = 30.0) -> None:
 class Backend:
     """Publishes retained messages, answers hello, acknowledges events once they are kept."""
 
-    def __init__(self, broker: BrokerHandle) -> None:
+    def __init__(self, broker: BrokerHandle, tls: ssl.SSLContext | None = None) -> None:
+        """``tls`` for a broker that nobody should believe."""
         self.reports: list[ReportedState] = []
         self.events: dict[tuple[str, int], AnyEvent] = {}
         self.batches: list[tuple[str, TelemetryBatch]] = []
@@ -61,7 +63,10 @@ class Backend:
         self._ready = threading.Event()
         self.client = client = mqtt.Client(CallbackAPIVersion.VERSION2, protocol=mqtt.MQTTv311)
         issued = broker.client(BACKEND)
-        client.tls_set(str(broker.ca), str(issued.cert), str(issued.key))
+        if tls is None:
+            tls = ssl.create_default_context(cafile=str(broker.ca))
+        tls.load_cert_chain(issued.cert, issued.key)
+        client.tls_set_context(tls)
         client.on_connect = self._connected
         client.on_subscribe = lambda *_: self._ready.set()
         client.on_message = self._took
