@@ -81,13 +81,17 @@ def _lacks_targets(theirs: Metadata[Any], ours: Metadata[Any]) -> bool:
 
 
 def _proposed(folder: OfflineFolder, changed: tuf.Documents) -> list[str]:
-    """Documents that collect signatures here and that these would replace, unless they are what came of them."""
-    if folder.proposal is None:
+    """Documents that collect signatures here and that would be lost, because these replace them or what belongs to
+    them; none when these are what came of them."""
+    proposed = folder.proposal.documents if folder.proposal is not None else {}
+    if not any(
+        role in changed and changed[role].signed.version >= new.signed.version for role, new in proposed.items()
+    ):
         return []
     return [
         f"{role} {new.signed.version}, not yet signed by all"
-        for role, new in folder.proposal.documents.items()
-        if role in changed and changed[role].signed.version >= new.signed.version and changed[role].signed != new.signed
+        for role, new in proposed.items()
+        if role not in changed or changed[role].signed != new.signed
     ]
 
 

@@ -5,13 +5,14 @@ from django.urls import path, re_path
 from ota.api.artifacts import ArtifactBytes
 from ota.api.lifecycle import FrameCommand
 from ota.api.releases import ReleaseDetail, ReleaseList
-from ota.api.repository import OnlineKeys, Repository
+from ota.api.repository import OnlineKeys, Repository, RepositoryDocument
 from ota.api.rollouts import RolloutCommand, RolloutList, RolloutView
 
 urlpatterns = [
     re_path(r"^frames/(?P<frame_id>[^/]+)/(?P<command>claim|replace|retire|revoke)/$", FrameCommand.as_view()),
     path("online-keys/", OnlineKeys.as_view()),
     path("repository/", Repository.as_view()),
+    path("repository/<str:role>/<int:version>/", RepositoryDocument.as_view()),
     path("artifacts/<str:sha256>/", ArtifactBytes.as_view()),
     path("releases/", ReleaseList.as_view()),
     path("releases/<str:name>/<str:version>/", ReleaseDetail.as_view()),

@@ -5,6 +5,7 @@ import json
 import struct
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from securesystemslib.signer import CryptoSigner
@@ -73,3 +74,29 @@ def desk(tmp_path: Path, online_file: Path) -> Desk:
     offline = tmp_path / "offline"
     assert main(["keys", "create", "--out", str(offline), "--online", str(online_file)]) == 0
     return Desk(tmp_path, offline)
+
+
+@pytest.fixture
+def var(tmp_path: Path, settings: Any) -> Path:
+    """State of its own: online keys and artifacts."""
+    from ota import keys
+
+    var = tmp_path / "var"
+    var.mkdir()
+    settings.FRAMEFLEET_VAR = var
+    artifacts = {**settings.STORAGES["artifacts"], "OPTIONS": {"location": var / "artifacts"}}
+    settings.STORAGES = {**settings.STORAGES, "artifacts": artifacts}
+    keys.make_missing()
+    return var
+
+
+@pytest.fixture
+def server(var: Path, live_server: Any, monkeypatch: pytest.MonkeyPatch, django_user_model: Any) -> str:
+    """A running server that ``framectl`` knows."""
+    from fleet.services.tokens import create_token
+    from tests.fleet.factories import make_user
+
+    user = make_user("eng")
+    monkeypatch.setenv("FRAMEFLEET_SERVER", live_server.url)
+    monkeypatch.setenv("FRAMEFLEET_TOKEN", create_token(user, "tests"))
+    return str(live_server.url)

@@ -21,32 +21,6 @@ pytestmark = pytest.mark.django_db(transaction=True)
 Framectl = Callable[..., int]
 
 
-@pytest.fixture(autouse=True)
-def var(tmp_path: Path, settings: Any) -> Path:
-    """State of its own: online keys and artifacts."""
-    from ota import keys
-
-    var = tmp_path / "var"
-    var.mkdir()
-    settings.FRAMEFLEET_VAR = var
-    artifacts = {**settings.STORAGES["artifacts"], "OPTIONS": {"location": var / "artifacts"}}
-    settings.STORAGES = {**settings.STORAGES, "artifacts": artifacts}
-    keys.make_missing()
-    return var
-
-
-@pytest.fixture
-def server(live_server: Any, monkeypatch: pytest.MonkeyPatch, django_user_model: Any) -> str:
-    """A running server that ``framectl`` knows."""
-    from fleet.services.tokens import create_token
-    from tests.fleet.factories import make_user
-
-    user = make_user("eng")
-    monkeypatch.setenv("FRAMEFLEET_SERVER", live_server.url)
-    monkeypatch.setenv("FRAMEFLEET_TOKEN", create_token(user, "tests"))
-    return str(live_server.url)
-
-
 @pytest.fixture
 def desk(server: str, tmp_path: Path) -> Desk:
     """An offline folder made with the server's own online keys."""
