@@ -71,6 +71,7 @@ class SecurityClock:
         self._elapsed = elapsed
         self._root = root
         self._signed: tuple[dt.datetime, float] | None = None
+        self._doubted = False
         self._saved = self._load()
         self._floor = self._saved
 
@@ -123,6 +124,11 @@ class SecurityClock:
             except OSError as error:
                 log.error("The time cannot be saved: %s", error)
 
+    def doubt(self) -> None:
+        """The wall clock seems to be wrong, though it lies above the floor (a board that starts where it stopped): it
+        is not believed until the director has told the time."""
+        self._doubted = True
+
     def rooted(self, root: int) -> None:
         """The frame trusts version ``root`` of the director's root now."""
         if root > self._root:
@@ -134,7 +140,7 @@ class SecurityClock:
             wall = dt.datetime.fromtimestamp(self._wall(), dt.UTC)
         except (ValueError, OverflowError, OSError):
             return None
-        return wall if wall >= self._floor - SKEW else None
+        return wall if wall >= self._floor - SKEW and not self._doubted else None
 
     def _load(self) -> dt.datetime:
         document = self._documents.load(DOCUMENT)

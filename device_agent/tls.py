@@ -29,6 +29,17 @@ class Clock(Protocol):
     def source(self) -> str | None: ...
 
 
+_DATES = frozenset({9, 10})
+"""OpenSSL's verify codes for a certificate that is not valid yet, or not any more."""
+
+
+def about_dates(error: BaseException | None) -> bool:
+    """Whether the other side was not believed because of the time: its certificate's, or this frame's."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return error.verify_code in _DATES
+    return isinstance(error, BadDate)
+
+
 class BadDate(ssl.SSLError):
     """A certificate of the other side is not valid now; the message is one sentence."""
 
@@ -52,7 +63,7 @@ class TlsFiles:
         context.load_cert_chain(self.cert, self.key)
         return context
 
-    def failed(self, *, refused: bool, now: float) -> None:
+    def failed(self, *, refused: bool, dates: bool, now: float) -> None:
         """See ``device_agent.transport.Line``."""
 
 

@@ -26,7 +26,7 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
 
 from device_agent.identity.lifeline import Core
 from device_agent.settings.address import parse_url
-from device_agent.tls import TlsFiles
+from device_agent.tls import TlsFiles, about_dates
 from protocol.exchange import Command, Done, Publish, Subscribe, Unsubscribe
 from protocol.sequences import Perform
 
@@ -51,8 +51,9 @@ class Line(Protocol):
     def context(self) -> ssl.SSLContext:
         """For the next connection. Raises OSError, ConfigError."""
 
-    def failed(self, *, refused: bool, now: float) -> None:
-        """No connection came about: the broker was not there, or it ``refused``."""
+    def failed(self, *, refused: bool, dates: bool, now: float) -> None:
+        """No connection came about. ``refused``: the broker is there, but one of the two does not believe the other;
+        ``dates``: because its certificate is not valid at the frame's time."""
 
 
 Happening = Callable[[float], list[Command]]
@@ -192,10 +193,10 @@ class MqttDriver:
         if self._standing:
             return self._lost()
         # A broker that does not take a certificate lets the handshake end and hangs up (TLS 1.3), or refuses CONNECT.
-        return self._failed(True, now)
+        return self._failed(now, refused=True)
 
-    def _failed(self, refused: bool, now: float) -> list[Command]:
-        self._line.failed(refused=refused, now=now)
+    def _failed(self, now: float, *, refused: bool, dates: bool = False) -> list[Command]:
+        self._line.failed(refused=refused, dates=dates, now=now)
         return []
 
     def _lost(self) -> list[Command]:
@@ -251,7 +252,8 @@ class MqttDriver:
         refused = isinstance(error, ssl.SSLError)
         why = error if refused else "not there"
         log.info("No connection to %s:%d yet: %s.", *self._address, why)
-        self._happened(client, lambda now: self._failed(refused, now))
+        dates = about_dates(error)
+        self._happened(client, lambda now: self._failed(now, refused=refused, dates=dates))
 
     def _on_disconnect(self, client: mqtt.Client, _data: Any, _flags: Any, reason: Any, _properties: Any) -> None:
         log.info("Disconnected: %s.", reason)

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.x509.oid import NameOID
 
@@ -18,6 +18,14 @@ from device_agent.identity.key import public_bytes
 from protocol.errors import Reason, Refused
 
 MAX_AUTHORITIES = 8
+_UNREADABLE = (
+    ValueError,
+    TypeError,
+    UnsupportedAlgorithm,
+    x509.DuplicateExtension,
+    x509.UnsupportedGeneralNameType,
+)
+"""What a certificate that is damaged, or made to, raises in one place or another."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,9 +44,13 @@ def read(pem: bytes | str) -> list[x509.Certificate]:
     """The certificates in a PEM bundle. Raises Refused."""
     data = pem.encode() if isinstance(pem, str) else pem
     try:
-        return x509.load_pem_x509_certificates(data)
-    except (ValueError, UnicodeError) as error:
+        found = x509.load_pem_x509_certificates(data)
+        for certificate in found:  # they are taken apart only when asked, and then raise whatever it is
+            _ = certificate.subject, certificate.issuer, certificate.extensions, certificate.not_valid_after_utc
+            public_bytes(certificate.public_key())
+    except _UNREADABLE as error:
         raise Refused(Reason.BAD_MESSAGE, f"There is no certificate in PEM: {error}.") from None
+    return found
 
 
 def serial_of(certificate: x509.Certificate) -> str:
@@ -148,7 +160,7 @@ def _signs(certificate: x509.Certificate) -> bool:
 def _issued(certificate: x509.Certificate, by: x509.Certificate) -> bool:
     try:
         certificate.verify_directly_issued_by(by)
-    except (ValueError, TypeError, InvalidSignature):
+    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
         return False
     return True
 

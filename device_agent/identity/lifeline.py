@@ -4,7 +4,8 @@ A Lifeline is driven in place of the core it is made for, and says how to connec
 
 - the time is known: strictly, with the current certificate, and the core converses; ``Renewal`` asks for the next
   certificate in good time;
-- the time is not known: dates unchecked, and only ``Asking`` converses; the core is told of no connection;
+- the time is not known, or the broker's certificate makes it doubtful: dates unchecked, and only ``Asking`` converses;
+  the core is told of no connection;
 - the certificate has lapsed, or the broker refuses it near its end, or nobody lets the frame ask: the birth endpoint
   (HTTPS) renews it or says the time.
 
@@ -39,6 +40,8 @@ REFUSED = 10
 """Refusals after which a certificate near its end is renewed at the birth endpoint."""
 UNASKED = 3
 """Refusals after which a frame without time asks the birth endpoint."""
+UNDATED = 2
+"""Connections in a row that fail over the broker's dates, after which the frame asks what time it is."""
 FIRST_WAIT_S, LONGEST_WAIT_S = 30.0, 3_600.0
 """Between two visits to the birth endpoint."""
 LOOK_EVERY_S = 60.0
@@ -90,7 +93,7 @@ class Lifeline:
         self._renewal = Renewal(frame_id, pairs, clock.now, self._note, self._anew)
         self._source = clock.source
         self._generation = 0
-        self._refused = 0
+        self._refused = self._wrong_dates = 0
         self._errand: Perform | None = None
         self._errand_at = 0.0
         self._visits = 0
@@ -116,13 +119,16 @@ class Lifeline:
         """For the next connection. Raises OSError, ConfigError."""
         return self._pairs.context(self._clock)
 
-    def failed(self, *, refused: bool, now: float) -> None:
-        """There was no connection: the broker could not be reached, or was there and ``refused`` it."""
+    def failed(self, *, refused: bool, dates: bool, now: float) -> None:
+        """There was no connection: the broker could not be reached, or was there and ``refused`` (see the Line)."""
         if not refused:
             return
         self._now = now
         self._refused += 1
         self._look_at = now
+        self._wrong_dates = self._wrong_dates + 1 if dates else 0
+        if self._wrong_dates >= UNDATED and self._source == "wall":
+            self._clock.doubt()
         if self._pairs.trying and self._refused >= UNTAKEN:
             self._pairs.fall_back()
             self._renewal.untaken(now)
@@ -255,8 +261,8 @@ class Lifeline:
                     self._errand_at = self._look_at = now  # the certificate may need the endpoint too
                     return
         except (BirthFailed, Refused, ConfigError, OSError) as error:
-            if isinstance(error, Refused) and error.reason is Reason.WRONG_SIGNATURE and self.asking:
-                self._unsigned = not self._unsigned
+            unsigned = isinstance(error, Refused) and error.reason is Reason.WRONG_SIGNATURE and self.asking
+            self._unsigned = unsigned and not self._unsigned
             self._tell("renewal_failed", failure_of(error).detail if isinstance(error, OSError) else str(error))
         wait = min(LONGEST_WAIT_S, FIRST_WAIT_S * 2.0 ** min(self._visits, 16))
         self._visits += 1
@@ -267,7 +273,7 @@ class Lifeline:
 
     def _anew(self) -> None:
         self._generation += 1
-        self._refused = 0
+        self._refused = self._wrong_dates = 0
 
     def _note(self, kind: str, detail: str) -> None:
         self._out += self._core.fault(kind, detail, self._now)

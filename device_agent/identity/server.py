@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from device_agent.tls import BadDate
+from device_agent.tls import BadDate, about_dates
 from protocol.birth import (
     CLAIM_PATH,
     MAX_BODY,
@@ -34,8 +34,6 @@ PATIENCE_S = 30.0
 """All of one request; a server that drips is not waited for."""
 DEFAULT_PORT = 443
 _PIECE = 16 * 1024
-_WRONG_DATE = frozenset({9, 10})
-"""OpenSSL's verify codes for a certificate that is not valid yet, or not any more."""
 
 
 class BirthFailed(Exception):
@@ -128,7 +126,7 @@ class BirthServer:
             connection.close()
 
     def _not_believed(self, error: ssl.SSLCertVerificationError) -> str:
-        if error.verify_code in _WRONG_DATE:
+        if about_dates(error):
             today = time.strftime("%Y-%m-%d", time.gmtime())
             return (
                 f"The certificate of {self._url} is not valid on {today}, this frame's date: set its clock, or renew "

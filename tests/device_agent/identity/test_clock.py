@@ -64,6 +64,16 @@ def test_a_wrong_wall_clock_never_raises_the_floor() -> None:
     assert clock.now() == TODAY, "once it is set right, all is well again"
 
 
+def test_a_doubted_wall_clock_is_not_believed_until_the_time_has_been_told() -> None:
+    times = Times(TODAY - dt.timedelta(days=90))
+    clock = times.clock()
+    clock.doubt()
+    assert clock.now() is None
+    clock.learn(ms(TODAY))
+    assert (clock.source, clock.now()) == ("signed", TODAY)
+    assert times.clock().now() is None, "the time that was told is above it now"
+
+
 def test_signed_time_goes_on_by_itself_whatever_the_wall_does() -> None:
     times = Times(dt.datetime(1970, 1, 1, tzinfo=dt.UTC))
     clock = times.clock()
