@@ -31,7 +31,14 @@ from protocol.chunks import build_index, sha256_hex, split
 from protocol.codec import encode
 from protocol.envelope import DESIRED_STATE_TYPE, Envelope, Signature, signed_bytes
 from protocol.messages import DesiredState, RepoHead, TargetRef
-from protocol.repository import DELEGATIONS, DIRECTOR_ROOT, ArtifactManifest, ReleaseManifest, role_of
+from protocol.repository import (
+    DELEGATIONS,
+    DIRECTOR_ROOT,
+    ArtifactManifest,
+    ReleaseManifest,
+    artifact_manifest,
+    role_of,
+)
 
 ROLES = ("root", "targets", "snapshot", "timestamp", *DELEGATIONS)
 DIRECTOR = "director"
@@ -216,6 +223,10 @@ class Repository:
         custom = msgspec.to_builtins(msgspec.structs.replace(manifest, index=index.root))
         self.files[path] = TargetFile(len(data), {"sha256": index.sha256}, path, unrecognized_fields={"custom": custom})
         return TargetRef(path, len(data), index.sha256)
+
+    def manifest_of(self, path: str) -> ArtifactManifest:
+        """What is signed about a file that was added."""
+        return artifact_manifest(self.files[path].custom)
 
     def release(self, name: str, version: str, targets: list[TargetRef], security_epoch: int = 0) -> Published:
         """Add the release's manifest and publish."""
