@@ -13,6 +13,8 @@ from device_agent.ports import FrameIdentity, Ports, Store, TrialPolicy, TrialRe
 from device_agent.storage.journal import MemoryDocuments, MemoryJournal
 from device_agent.storage.outbox import MemoryOutbox
 from device_agent.storage.store import MemoryStore
+from device_agent.transfer.ports import TransferPorts
+from device_agent.transfer.usage import MemoryUsage
 from device_agent.trust.epoch import EpochStore, MemoryEpoch
 from device_agent.trust.image import ImageTrust
 from device_agent.trust.time import Now, utc_now
@@ -63,6 +65,7 @@ class Frame:
         self.epoch: EpochStore = MemoryEpoch()
         self.security_now: Now = utc_now
         self.policy = policy
+        self.usage = MemoryUsage()
         self.now = 0.0
         self.fetched: Counter[str] = Counter()
         self.published: list[Publish] = []
@@ -82,6 +85,7 @@ class Frame:
             trust=lambda documents: ImageTrust(documents, self.clock),
             epoch=self.epoch,
             security_now=self.clock,
+            transfer=TransferPorts(usage=self.usage, local_time=self.local_time),
         )
         self.core = FrameCore(FrameIdentity(FRAME, "rk3588", "zh", "0.1.0"), ports, QUICK, self.policy)
         return self.core
@@ -89,6 +93,10 @@ class Frame:
     def clock(self) -> dt.datetime | None:
         """Security time, which a test may change."""
         return self.security_now()
+
+    def local_time(self) -> dt.datetime:
+        """Midnight when the frame was made; its time passes as everything else does."""
+        return dt.datetime(2026, 3, 5) + dt.timedelta(seconds=self.now)
 
     def connect(self) -> None:
         self.run(self.core.connected(self.now))
