@@ -1,4 +1,4 @@
-"""What a frame measured in its last trial, and how far its probation has come, in words. Pure."""
+"""What a frame measured in its last trial, and how far its download or its probation has come, in words. Pure."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from dashboards.formats import decimal, watts
+from dashboards.formats import decimal, duration, watts
 from dashboards.words import Words
 
 ORDER: dict[str, tuple[Words, str, int]] = {
@@ -22,7 +22,9 @@ ORDER: dict[str, tuple[Words, str, int]] = {
 }
 """Figure -> its words, unit and decimals, in the order in which they are shown."""
 ESTIMATED = "power_estimated"
-NOT_SHOWN = frozenset({ESTIMATED, "playbacks_needed", "healthy_h_needed"})
+NOT_SHOWN = frozenset(
+    {ESTIMATED, "playbacks_needed", "healthy_h_needed", "fetched_bytes", "total_bytes", "waiting_s"}
+)
 OTHER_DIGITS = 2
 
 
@@ -39,6 +41,25 @@ def figures(measured: Mapping[str, float]) -> list[Figure]:
     known = [Figure(words, _value(measured, name)) for name, (words, _u, _d) in ORDER.items() if name in measured]
     others = sorted(name for name in measured if name not in ORDER and name not in NOT_SHOWN)
     return known + [Figure(name, decimal(measured[name], OTHER_DIGITS)) for name in others]
+
+
+def progress(state: str, measured: Mapping[str, float]) -> str:
+    """How far a release on its way has come, where a frame says so; empty otherwise."""
+    return download(state, measured) or probation(state, measured)
+
+
+def download(state: str, measured: Mapping[str, float]) -> str:
+    """How much of a release is on the frame, and whether it waits; empty when nothing is fetched."""
+    if state != "downloading" or not {"fetched_bytes", "total_bytes"} <= measured.keys():
+        return ""
+    waits = measured.get("waiting_s", 0.0)
+    sentence = (
+        _("Downloading: {fetched} of {total} MB. It waits {time} for its quiet hours to end or for tomorrow's budget.")
+        if waits
+        else _("Downloading: {fetched} of {total} MB.")
+    )
+    fetched, total = (decimal(measured[name] / 1e6, 1) for name in ("fetched_bytes", "total_bytes"))
+    return sentence.format(fetched=fetched, total=total, time=duration(waits))
 
 
 def probation(state: str, measured: Mapping[str, float]) -> str:

@@ -86,3 +86,17 @@ def test_an_open_stage_says_why_it_waits(world: World) -> None:
     stage.filter(pk=others[0].pk).update(state="trial")
     (waits,) = [card.waits for card in rollout_page.strip(rollout_detail(world.rollout), now) if card.waits]
     assert waits.startswith("2 frames are in trial: they commit")
+
+
+def test_a_download_says_how_much_is_there_and_what_it_waits_for(logged_in: Client, world: World) -> None:
+    frame = Frame.objects.filter(reported__isnull=False).order_by("id")[0]
+    report = frame.reported
+    figures = {"fetched_bytes": 120_400_000.0, "total_bytes": 692_000_000.0, "waiting_s": 30_000.0}
+    report.state, report.figures = "downloading", figures
+    report.save()
+    text = logged_in.get(f"/frames/{frame.pk}/").content.decode()
+    assert "Downloading: 120.4 of 692.0 MB. It waits 8 h 20 min for its quiet hours to end" in text
+    assert "fetched_bytes" not in text
+    assert trial.progress("downloading", {"fetched_bytes": 1e6, "total_bytes": 2e6}) == "Downloading: 1.0 of 2.0 MB."
+    with override("zh-hans"):
+        assert "还要等待" in trial.progress("downloading", figures)
