@@ -7,22 +7,32 @@ reconnect everything open is dropped: the broker delivers it again.
 """
 
 import threading
+import time
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
 MAX_BYTES = 32 * 1024 * 1024
+SETTLED_S = 60.0
+"""A connection that is younger may still bring what waited for it."""
 OVERHEAD = 256
 """Bytes counted for a message besides its payload."""
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One PUBLISH of QoS 1. ``connection`` numbers the connection it came on."""
+    """One PUBLISH of QoS 1. ``connection`` numbers the connection it came on, ``arrived`` is when.
+
+    ``prompt`` says that the frame has sent it just now: it neither was delivered before nor can have waited for the
+    bridge.
+    """
 
     topic: str
     payload: bytes
     mid: int
     connection: int
+    arrived: datetime = field(default_factory=lambda: datetime.now(UTC))
+    prompt: bool = True
 
 
 class Inbox:
@@ -35,27 +45,32 @@ class Inbox:
         self._bytes = 0
         self._open: set[int] = set()
         self._connection = 0
+        self._since = time.monotonic()
         self._closed = False
 
     def connected(self) -> int:
         """There is a new connection: drop what came on earlier ones. Returns its number."""
         with self._condition:
             self._connection += 1
+            self._since = time.monotonic()
             self._messages.clear()
             self._open.clear()
             self._bytes = 0
             self._condition.notify_all()
             return self._connection
 
-    def put(self, topic: str, payload: bytes, mid: int) -> bool:
-        """Take a message in, waiting while the inbox is full. False when it is here already or the inbox is closed."""
+    def put(self, topic: str, payload: bytes, mid: int, *, again: bool = False) -> bool:
+        """Take a message in, waiting while the inbox is full. False when it is here already or the inbox is closed.
+        ``again`` when the broker says that it may have delivered it before."""
+        arrived = datetime.now(UTC)
         with self._condition:
             while self._bytes >= self._max_bytes and not self._closed:
                 self._condition.wait()
             if self._closed or mid in self._open:
                 return False
             self._open.add(mid)
-            self._messages.append(Message(topic, payload, mid, self._connection))
+            prompt = not again and time.monotonic() - self._since >= SETTLED_S
+            self._messages.append(Message(topic, payload, mid, self._connection, arrived, prompt))
             self._bytes += len(payload) + OVERHEAD
             self._condition.notify_all()
             return True

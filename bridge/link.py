@@ -184,7 +184,7 @@ class Link:
             self._head_payload = bytes(message.payload)
             self._head.set()
         elif message.qos == 1:
-            self._inbox.put(message.topic, bytes(message.payload), message.mid)
+            self._inbox.put(message.topic, bytes(message.payload), message.mid, again=message.dup)
 
 
 def _no_delay(client: mqtt.Client, userdata: Any, opened: Any) -> None:

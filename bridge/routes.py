@@ -8,6 +8,7 @@ logged. Only what the database is to blame for is tried again.
 import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import TypeVar, cast
 
 from django.db import InterfaceError, OperationalError, ProgrammingError, transaction
@@ -20,6 +21,7 @@ from fleet import metrics
 from fleet.services.certificates import should_renew
 from fleet.services.ingest import ingest, watermarks
 from fleet.services.reports import note_health, record_hellos, record_reported
+from fleet.services.sessions import note_sessions
 from ota.services import deployments, director
 from protocol import messages, topics
 from protocol.codec import decode, encode
@@ -54,6 +56,8 @@ class Work:
     requests: list[tuple[str, messages.AnyRequest]] = field(default_factory=list)
     impostors: list[tuple[str, str]] = field(default_factory=list)
     """(the topic's frame, the name its payload claimed)."""
+    sessions: list[tuple[str, tuple[str, datetime]]] = field(default_factory=list)
+    """(the topic's frame, (its session, when it was heard)), of hellos that were sent just now."""
     events: int = 0
 
     def add(self, message: Message) -> None:
@@ -69,6 +73,8 @@ class Work:
                     hello = decode(message.payload, messages.Hello)
                     if self._is_own(where.frame_id, hello.frame_id):
                         self.hellos.append((where.frame_id, hello))
+                        if message.prompt and isinstance(hello.session, str):
+                            self.sessions.append((where.frame_id, (hello.session, message.arrived)))
                 case "reported":
                     report = decode(message.payload, messages.ReportedState)
                     if self._is_own(where.frame_id, report.frame_id):
@@ -111,6 +117,8 @@ def perform(work: Work) -> list[Answer]:
     enrolled: set[str] = set()
     for ids in _all_or_each(lambda some: record_hellos(dict(some)), list(newest_hello.items())):
         enrolled |= ids
+    for _ in _all_or_each(note_sessions, work.sessions):
+        pass
     greeted = {(frame_id, hello.outbox_id) for frame_id, hello in newest_hello.items() if frame_id in enrolled}
     committed |= watermarks([outbox for outbox in greeted if outbox not in committed])
     for _ in _all_or_each(_record_reports, work.reports):

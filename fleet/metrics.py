@@ -6,6 +6,7 @@ EVENTS = Counter("framefleet_events", "Telemetry events stored or already there,
 EVENTS_DROPPED = Counter("framefleet_events_dropped", "Telemetry events that were not taken, by reason.", ["reason"])
 MESSAGES = Counter("framefleet_messages", "Messages from frames, by kind.", ["kind"])
 MESSAGES_DROPPED = Counter("framefleet_messages_dropped", "Messages from frames not taken, by reason.", ["reason"])
+CLONES = Counter("framefleet_cloned_identities", "Frames told to be two with one identity, at most once a day each.")
 INGEST_SECONDS = Histogram(
     "framefleet_ingest_seconds",
     "Duration of one ingest transaction in seconds.",

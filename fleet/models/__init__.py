@@ -4,6 +4,7 @@ from fleet.models.access import ApiToken, AuditEntry
 from fleet.models.frames import Frame, FrameGroup, Household
 from fleet.models.identity import BrokerUsers, Claim, FrameCertificate, SpentNonce
 from fleet.models.reported import ReportedState
+from fleet.models.sessions import FrameSessions
 from fleet.models.telemetry import Complaint, FrameDay, HealthEvent, OutboxWatermark, Playback, PowerSample
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "FrameCertificate",
     "FrameDay",
     "FrameGroup",
+    "FrameSessions",
     "HealthEvent",
     "Household",
     "OutboxWatermark",
