@@ -1,6 +1,6 @@
 """Reading the environment: every variable is checked, and what is missing or odd is said in one sentence."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
@@ -112,3 +112,21 @@ def mqtt_url(environ: Mapping[str, str], name: str = "MQTT_URL") -> str:
     if not complete or parts.path.strip("/"):
         raise ImproperlyConfigured(f"{wrong}.")
     return url
+
+
+def number(environ: Mapping[str, str], name: str, most: int) -> int:
+    """A whole number from 0, which is the default, to ``most``."""
+    text = environ.get(name, "").strip() or "0"
+    if not (text.isascii() and text.isdigit() and len(text) <= 9 and int(text) <= most):
+        raise ImproperlyConfigured(f"{name}={text[:20]!r} is no number from 0 to {most}.")
+    return int(text)
+
+
+def chosen(environ: Mapping[str, str], name: str, known: Sequence[str]) -> frozenset[str]:
+    """Some of the ``known`` words, separated by commas: none by default, every one of them for ``all``."""
+    words = {part.strip().lower() for part in environ.get(name, "").split(",") if part.strip()}
+    if words == {"all"}:
+        return frozenset(known)
+    if odd := words - set(known):
+        raise ImproperlyConfigured(f"{name} names {', '.join(sorted(odd))}: use some of {', '.join(known)}, or all.")
+    return frozenset(words)

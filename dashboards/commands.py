@@ -7,6 +7,7 @@ from django.utils.translation import ngettext
 
 from dashboards.selectors_rollout import Returns
 from dashboards.words import COMMAND, Words
+from fleet.permissions import Action
 from ota.domain.rollout import COMMANDS, TRANSITIONS, Command, RolloutState
 from ota.selectors import RolloutSummary
 
@@ -37,6 +38,11 @@ LOOKS: dict[Command, tuple[Words, str, str]] = {
 def choices(rollout: RolloutSummary, returns: Returns) -> list[Choice]:
     """The commands that the rollout's state allows now, mildest first."""
     return [choice(rollout, returns, kind) for kind in LOOKS if allowed(rollout, kind)]
+
+
+def action(kind: Command) -> Action:
+    """What the person must be allowed to do."""
+    return Action.APPROVE_ROLLOUT if kind is Command.APPROVE else Action.STEER_ROLLOUT
 
 
 def allowed(rollout: RolloutSummary, kind: Command) -> bool:

@@ -3,15 +3,26 @@
 from django.contrib.auth.views import LoginView, LogoutView
 from django.urls import path
 
+from dashboards.views.account import PasswordChange, account, make_token, revoke
 from dashboards.views.frames import frame_detail, frame_list
+from dashboards.views.login import Login, Logout, login_code
 from dashboards.views.metrics import metrics
 from dashboards.views.overview import overview
 from dashboards.views.rollouts import command, rollout, rollout_list
+from dashboards.views.two_factor import change, qr, two_factor
 
 urlpatterns = [
     path("", overview, name="overview"),
-    path("login/", LoginView.as_view(template_name="dashboards/login.html"), name="login"),
-    path("logout/", LogoutView.as_view(), name="logout"),
+    path("login/", Login.as_view(), name="login"),
+    path("login/code/", login_code, name="login_code"),
+    path("logout/", Logout.as_view(), name="logout"),
+    path("account/", account, name="account"),
+    path("account/password/", PasswordChange.as_view(), name="password"),
+    path("account/tokens/", make_token, name="make_token"),
+    path("account/tokens/<int:token_id>/revoke/", revoke, name="revoke_token"),
+    path("account/two-factor/", two_factor, name="two_factor"),
+    path("account/two-factor/qr.svg", qr, name="two_factor_qr"),
+    path("account/two-factor/<slug:what>/", change, name="two_factor_change"),
     path("rollouts/", rollout_list, name="rollouts"),
     path("rollouts/<int:rollout_id>/", rollout, name="rollout"),
     path("rollouts/<int:rollout_id>/<slug:kind>/", command, name="rollout_command"),

@@ -63,6 +63,27 @@ COMMAND = {
     "rollback": _("Roll back"),
 }
 
+LIFECYCLE = {
+    "awaited": Status(pgettext_lazy("frame", "Not born yet"), "clock", "quiet"),
+    "active": Status(pgettext_lazy("frame", "In service"), "check", "good"),
+    "retired": Status(pgettext_lazy("frame", "Retired"), "stop", "quiet"),
+}
+
+CERTIFICATE = {
+    "good": Status(pgettext_lazy("certificate", "Good"), "check", "good"),
+    "replaced": Status(pgettext_lazy("certificate", "Good for some days beside its successor"), "clock", "quiet"),
+    "ended": Status(pgettext_lazy("certificate", "Ended"), "stop", "quiet"),
+    "expired": Status(pgettext_lazy("certificate", "Expired"), "clock", "warn"),
+    "revoked": Status(pgettext_lazy("certificate", "Revoked"), "cross", "bad"),
+}
+
+FRAME_COMMAND = {
+    "claim": _("New claim"),
+    "replace": _("Replace the frame"),
+    "revoke": _("Revoke its certificates"),
+    "retire": _("Retire the frame"),
+}
+
 REASON = {
     "wrong_signature": _("Wrong signature"),
     "expired": _("Expired"),
@@ -83,11 +104,27 @@ REASON = {
     "bad_message": _("Bad message"),
     "internal": _("Internal fault"),
     # Kinds of HealthEvents beside the reasons above.
+    "cloned_identity": _("Two frames with one identity"),
     "playback_refused": _("Photo or voice refused"),
     "playback_failed": _("Playback failed"),
     "npu_fault": _("NPU fault: the CPU took over"),
     "subscription_refused": _("Broker refused a subscription"),
+    "hardware_differs": _("Claimed by other hardware than expected"),
     "outbox_gap": _("Measurements lost: the outbox was full"),
+}
+
+ROLE = {
+    "viewer": pgettext_lazy("role", "viewer"),
+    "operator": pgettext_lazy("role", "operator"),
+    "releaser": pgettext_lazy("role", "releaser"),
+    "admin": pgettext_lazy("role", "admin"),
+}
+
+SCOPE = {
+    "read": pgettext_lazy("scope", "read"),
+    "operate": pgettext_lazy("scope", "operate"),
+    "release": pgettext_lazy("scope", "release"),
+    "admin": pgettext_lazy("scope", "administer"),
 }
 
 METRIC = {
@@ -109,3 +146,11 @@ def reason(name: str) -> Words:
 
 def arm(name: str) -> Words:
     return ARM.get(name, name)
+
+
+def role(name: str) -> Words:
+    return ROLE.get(name, name)
+
+
+def scope(name: str) -> Words:
+    return SCOPE.get(name, name)

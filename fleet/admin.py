@@ -8,7 +8,7 @@ from django.db.models import Model
 from django.forms import ModelForm
 from django.http import HttpRequest
 
-from fleet import models
+from fleet import admin_people, models  # noqa: F401  registers people
 from fleet.services.groups import check_group
 from protocol.errors import Refused
 
@@ -82,6 +82,15 @@ class FrameGroupAdmin(Admin):
     search_fields = ("name",)
 
 
+@admin.register(models.FrameCertificate)
+class FrameCertificateAdmin(ReadOnly):
+    """Certificates of frames; issued and revoked by the console and framectl, which write that down."""
+
+    list_display = ("frame", "serial_hex", "authority", "issued_at", "good_until", "revoked_at")
+    search_fields = ("frame__id", "serial_hex")
+    exclude = ("der",)
+
+
 @admin.register(models.ReportedState)
 class ReportedStateAdmin(ReadOnly):
     """What frames say they run."""
@@ -92,15 +101,13 @@ class ReportedStateAdmin(ReadOnly):
 
 
 @admin.register(models.ApiToken)
-class ApiTokenAdmin(Admin):
-    """API tokens can be looked at and deleted; made by a local command, which prints them once."""
+class ApiTokenAdmin(ReadOnly):
+    """API tokens can be looked at; people make and revoke them on their account's page, which writes that down."""
 
-    list_display = ("name", "user", "created_at", "expires_at", "last_used_at")
-    readonly_fields = ("digest", "name", "user", "created_at", "last_used_at")
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        """See above."""
-        return False
+    list_display = ("name", "user", "scope", "created_at", "expires_at", "last_used_at")
+    list_filter = ("scope",)
+    search_fields = ("name", "user__username")
+    exclude = ("digest",)
 
 
 @admin.register(models.AuditEntry)

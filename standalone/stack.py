@@ -96,6 +96,9 @@ class Stack:
             "MQTT_CERT": str(bridge / "cert.pem"),
             "MQTT_KEY": str(bridge / "key.pem"),
             "DJANGO_SUPERUSER_PASSWORD": self.password,
+            # The console is opened over plain http on this machine alone; nobody here may claim another address.
+            "FRAMEFLEET_HTTP": "1",
+            "FORWARDED_ALLOW_IPS": "",
             "PYTHONUNBUFFERED": "1",
             "PYTHONPATH": str(ROOT),
         }

@@ -7,6 +7,7 @@ from django.views.decorators.http import require_safe
 from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, generate_latest
 
 from dashboards.metrics import scrape_registry
+from fleet.permissions import Action, may
 from fleet.services.tokens import find_token
 
 FORWARDED = ("HTTP_FORWARDED", "HTTP_X_FORWARDED_FOR", "HTTP_X_REAL_IP")
@@ -29,11 +30,11 @@ def metrics(request: HttpRequest) -> HttpResponse:
 
 def _may_read(request: HttpRequest) -> bool:
     """Whoever sits on this machine, is logged in or has an API token. What a proxy passes on comes from elsewhere."""
-    if request.user.is_authenticated:
+    if may(request.user, Action.READ):
         return True
     kind, _, token = request.headers.get("Authorization", "").partition(" ")
-    if kind.lower() in ("token", "bearer") and token.strip() and find_token(token.strip()) is not None:
-        return True
+    if kind.lower() in ("token", "bearer") and (found := find_token(token.strip())) is not None:
+        return may(found.user, Action.READ, found)
     if any(name in request.META for name in FORWARDED):
         return False
     try:

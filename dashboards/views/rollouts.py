@@ -8,9 +8,10 @@ from django.utils.translation import gettext as _
 from django.views.decorators.http import require_http_methods
 
 from dashboards import causes, figures, rollout_page, selectors_rollout
-from dashboards.commands import allowed, choice, choices
+from dashboards.commands import action, allowed, choice, choices
 from dashboards.lips import lip_charts
-from dashboards.views.pages import page, render_live
+from dashboards.views.pages import forbidden, page, render_live, why_not
+from fleet.permissions import may
 from ota.domain.rollout import Command, NotAllowed
 from ota.models import Rollout
 from ota.selectors import rollout_detail, rollouts
@@ -43,7 +44,9 @@ def rollout(request: HttpRequest, rollout_id: int) -> HttpResponse:
         "verdict": rollout_page.verdict(detail),
         "why": rollout_page.why(detail),
         "stages": rollout_page.strip(detail, now),
-        "choices": choices(detail, selectors_rollout.returns(row)),
+        "choices": [
+            (one, why_not(request, action(one.kind))) for one in choices(detail, selectors_rollout.returns(row))
+        ],
         "metrics": figures.metric_lines(detail.metrics),
         "charts": figures.arm_charts(detail, selectors_rollout.stage_openings(row, detail.stages)),
         "lips": lip_charts(selectors_rollout.lip_rows(row)),
@@ -61,6 +64,8 @@ def command(request: HttpRequest, rollout_id: int, kind: str) -> HttpResponse:
     """Asks for a reason and a confirmation, then does it. What the person was looking at travels along."""
     if kind not in {known.value for known in Command}:
         raise Http404
+    if not may(request.user, action(Command(kind))):
+        return forbidden(request, action(Command(kind)))
     row = get_object_or_404(Rollout.objects.select_related("release", "group"), pk=rollout_id)
     given = request.POST if request.method == "POST" else request.GET
     reason, seen, problem, code = given.get("reason", "").strip(), given.get("seen_state", ""), "", 200

@@ -12,8 +12,7 @@ def set_role(user: User, role: Role | None, actor: str) -> None:
     with transaction.atomic():
         found = User.objects.select_for_update().get(pk=user.pk)
         before = role_of(found)
-        if found.is_superuser and role is not Role.ADMIN and not _others_administer(found):
-            raise LastAdmin("There is no other admin: make somebody else one first.")
+        check_role(found, role)
         user.is_superuser = user.is_staff = role is Role.ADMIN
         user.save(update_fields=["is_superuser", "is_staff"])
         user.groups.remove(*Group.objects.filter(name__in=[known.word for known in Role]))
@@ -24,8 +23,13 @@ def set_role(user: User, role: Role | None, actor: str) -> None:
             audit(actor, "set_role", user.get_username(), detail)
 
 
-def _others_administer(user: User) -> bool:
-    return User.objects.filter(is_superuser=True, is_active=True).exclude(pk=user.pk).exists()
+def check_role(user: User, role: Role | None) -> None:
+    """Whether ``user`` may have this role from now on. Raises LastAdmin."""
+    if role is Role.ADMIN or user.pk is None:
+        return
+    admins = User.objects.filter(is_superuser=True, is_active=True)
+    if admins.filter(pk=user.pk).exists() and not admins.exclude(pk=user.pk).exists():
+        raise LastAdmin("There is no other admin: make somebody else one first.")
 
 
 class LastAdmin(Exception):

@@ -1,6 +1,7 @@
 import re
 
 import pytest
+from django.contrib.auth.models import User
 from django.test import Client
 
 from ota.models import DesiredState, Rollout
@@ -104,7 +105,7 @@ def test_a_command_touches_as_many_frames_as_it_said(logged_in: Client, world: W
 
 def test_commands_are_refused_without_the_token_against_forged_forms(user: object, world: World) -> None:
     client = Client(enforce_csrf_checks=True)
-    client.login(username="rosa", password="a frame on the wall")
+    client.force_login(User.objects.get(username="rosa"))
     answer = client.post(address(world, "abort"), {"seen_state": revision(world), "reason": "forged"})
     assert answer.status_code == 403
     assert Rollout.objects.get(pk=world.rollout.pk).state == "running"
