@@ -111,14 +111,27 @@ def holders(documents: tuf.Documents, role: str) -> tuf.Holders:
     """Keys and threshold of ``role``: one of KEY_ROLES or of ONLINE."""
     where, name = document_of(role)
     signed = documents[where].signed
-    if isinstance(signed, Root):
-        keys = signed.keys
-        keyids, threshold = signed.roles[name].keyids, signed.roles[name].threshold
-    else:
-        keys = signed.delegations.keys
-        entry = tuf.delegations(documents[where])[name]
-        keyids, threshold = entry.keyids, entry.threshold
-    return tuf.Holders(tuple(keys[keyid] for keyid in keyids), threshold)
+    try:
+        entry = signed.roles[name] if isinstance(signed, Root) else tuf.delegations(documents[where])[name]
+        keys = signed.keys if isinstance(signed, Root) else signed.delegations.keys
+        return tuf.Holders(tuple(keys[keyid] for keyid in entry.keyids), entry.threshold)
+    except KeyError:
+        raise CommandFailed(f"The {where} document does not say whose keys {role} has: do not sign it.") from None
+
+
+def differences(current: tuf.Documents, proposed: tuf.Documents) -> list[str]:
+    """What the proposal changes about keys, one line a role: what a person looks at before signing."""
+    found: list[str] = []
+    for role in (*tuf.KEY_ROLES, *ONLINE) if current else ():
+        before, after = holders(current, role), holders(current | proposed, role)
+        old, new = ({key.keyid: key for key in held.keys} for held in (before, after))
+        words = [f"adds {label(key)}" for keyid, key in new.items() if keyid not in old]
+        words += [f"removes {label(key)}" for keyid, key in old.items() if keyid not in new]
+        if before.threshold != after.threshold:
+            words.append(f"{after.threshold} must sign, not {before.threshold}")
+        if words:
+            found.append(f"{role}: {', '.join(words)}")
+    return found
 
 
 def document_of(role: str) -> tuple[str, str]:

@@ -14,7 +14,7 @@ from django.db import transaction
 from django.utils import timezone
 from tuf.api.metadata import Metadata, MetaFile, Snapshot, Targets, Timestamp
 
-from ota import documents, keys
+from ota import documents, keys, roots
 from ota.documents import Document, refuse
 from ota.locks import Lock, hold
 from ota.models import RetainedObject, TufDocument
@@ -45,7 +45,8 @@ def is_set_up() -> bool:
 
 @transaction.atomic
 def accept_first(given: Mapping[str, object]) -> dict[str, Document]:
-    """Set the repository up with its first signed documents (TUF JSON by role). Returns all newest documents.
+    """Set the repository up with its first signed documents (TUF JSON by role; a list of successive versions for a
+    root whose keys have changed since). Returns all newest documents.
 
     Giving the same ones again is harmless. Raises Refused, and keeps nothing, when one of them is not acceptable.
     """
@@ -55,13 +56,18 @@ def accept_first(given: Mapping[str, object]) -> dict[str, Document]:
     if missing or extra:
         wrong = f"{', '.join(missing)} missing" if missing else f"{', '.join(extra)} not expected"
         raise refuse(f"The repository begins with {', '.join(documents.FIRST_KINDS)}: {wrong}.")
-    first = {role: documents.parse(role, given[role], kind) for role, kind in documents.FIRST_KINDS.items()}
+    walked = {role: roots.steps(role, None, given[role]) for role in documents.ROOTS}
+    if not all(walked.values()):
+        raise refuse("The repository begins with a root and a director-root: both lists must hold some.")
+    first = {role: found[-1] for role, found in walked.items()}
+    first |= {role: documents.parse(role, given[role], Targets) for role in ("targets", *DELEGATIONS)}
     if is_set_up():
         known = newest_documents()
         if all(first[role].wire == known[role].wire for role in first):
             return known
         raise refuse("The repository is set up already: bring changed keys with framectl repository push-roles.")
     _check_first(first, timezone.now())
+    _store(document for found in walked.values() for document in found[:-1])
     _store(first.values())
     _sign_online(first, timezone.now())
     return newest_documents()
@@ -73,13 +79,10 @@ def _check_first(first: Mapping[str, Document], now: dt.datetime) -> None:
         documents.check_life(document, now)
         if document.version != 1 and document not in (root, director):
             raise refuse(f"The {document.role} document has version {document.version}: a repository begins with 1.")
-    documents.check_signed(root.metadata.signed, root)
-    documents.check_signed(director.metadata.signed, director, "root")
     check_online_keys(first)
     documents.check_signed(root.metadata.signed, first["targets"])
     documents.check_delegations(first["targets"])
-    for role in (*documents.ROOTS, "targets"):
-        documents.check_each_key_once(first[role])
+    documents.check_each_key_once(first["targets"])
     for role in DELEGATIONS:
         documents.check_signed(first["targets"].metadata.signed, first[role])
         documents.check_no_delegations(first[role])

@@ -34,9 +34,9 @@ def add_parser(groups: Any, common: ArgumentParser) -> None:
 
 def _init(arguments: Namespace) -> None:
     with OfflineFolder.open(arguments.offline) as folder, Client.from_arguments(arguments) as client:
-        documents = {role: msgspec.json.decode(folder.documents[role].to_bytes()) for role in ALL}
+        documents = {role: _newer(folder, role, 0) for role in ALL}
         client.post("repository/", {"documents": documents})
-    versions = {role: document["signed"]["version"] for role, document in documents.items()}
+        versions = {role: document.signed.version for role, document in folder.documents.items()}
     show(arguments, {"server": client.server, "documents": versions}, f"{client.server} has its repository now.")
 
 
@@ -47,14 +47,9 @@ def _push_roles(arguments: Namespace) -> None:
             raise CommandFailed("The server has no repository yet: run `framectl repository init` first.")
         newer: dict[str, Any] = {}
         for role in ALL:
-            at, ours = int(theirs[role]["signed"]["version"]), folder.documents[role]
-            if ours.signed.version <= at:
-                continue
-            if role in ROOTS:  # every version between, in order: frames walk through them one by one
-                steps = [folder.root_path(role, version) for version in range(at + 1, ours.signed.version + 1)]
-                newer[role] = [msgspec.json.decode(read_file(path, MAX_DOCUMENT)) for path in steps]
-            else:
-                newer[role] = msgspec.json.decode(ours.to_bytes())
+            at = int(theirs[role]["signed"]["version"])
+            if folder.documents[role].signed.version > at:
+                newer[role] = _newer(folder, role, at)
         if newer:
             client.put("repository/", {"documents": newer})
     versions = {role: folder.documents[role].signed.version for role in newer}
@@ -64,6 +59,15 @@ def _push_roles(arguments: Namespace) -> None:
         {"server": client.server, "documents": versions},
         f"{client.server} has {said} now." if said else f"{client.server} has all of this folder's documents already.",
     )
+
+
+def _newer(folder: OfflineFolder, role: str, at: int) -> Any:
+    """The folder's document as JSON; of a root every version after ``at``: frames walk through them one by one."""
+    ours = folder.documents[role]
+    if role not in ROOTS:
+        return msgspec.json.decode(ours.to_bytes())
+    steps = [folder.root_path(role, version) for version in range(at + 1, ours.signed.version + 1)]
+    return [msgspec.json.decode(read_file(path, MAX_DOCUMENT)) for path in steps]
 
 
 def _pull(arguments: Namespace) -> None:

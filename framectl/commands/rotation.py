@@ -24,6 +24,7 @@ from framectl.proposals import (
     Change,
     Proposal,
     change_keys,
+    differences,
     find_key,
     holders,
     missing,
@@ -134,7 +135,9 @@ def _renew(arguments: Namespace) -> None:
 def _report_proposed(arguments: Namespace, folder: OfflineFolder) -> None:
     proposed = folder.proposal.documents if folder.proposal is not None else {}
     names = ", ".join(f"{role} {document.signed.version}" for role, document in proposed.items())
-    report(arguments, folder, [f"To be signed with `framectl keys sign {folder.path}`: {names}."])
+    changes = differences(folder.documents, proposed)
+    lines = [f"To be signed with `framectl keys sign {folder.path}`: {names}.", *(f"{change}." for change in changes)]
+    report(arguments, folder, lines, {"changes": changes})
 
 
 def _status(arguments: Namespace) -> None:
@@ -149,8 +152,18 @@ def _status(arguments: Namespace) -> None:
         ends = ", ".join(
             f"{role} {one.signed.version} until {one.signed.expires:%Y-%m-%d}" for role, one in folder.documents.items()
         )
-        lines = [table(("ROLE", "SIGN", "KEYS"), rows), *([f"In force: {ends}."] if ends else [])]
-        report(arguments, folder, lines, {"roles": data})
+        proposed = folder.proposal.documents if folder.proposal is not None else {}
+        changes = differences(folder.documents, proposed)
+        every = {
+            keyid: label(key) for role in tuf.KEY_ROLES for key in holders(state, role).keys for keyid in [key.keyid]
+        }
+        lines = [
+            table(("ROLE", "SIGN", "KEYS"), rows),
+            table(("KEY", "KEY ID (compare by voice)"), sorted((name, keyid) for keyid, name in every.items())),
+        ]
+        lines += [f"In force: {ends}."] if ends else []
+        lines += [f"To be signed: {change}." for change in changes]
+        report(arguments, folder, lines, {"roles": data, "changes": changes})
 
 
 def _drop(arguments: Namespace) -> None:

@@ -10,14 +10,13 @@ from collections.abc import Mapping
 
 from django.db import transaction
 from django.utils import timezone
-from tuf.api.metadata import Root, Targets
+from tuf.api.metadata import Targets
 
 from fleet.services.audit import audit
-from ota import documents, keys, repository
+from ota import documents, keys, repository, roots
 from ota.documents import ROOTS, Document, refuse
 from ota.locks import Lock, hold
 from ota.services import director
-from protocol.limits import MAX_ROOT_STEPS
 from protocol.repository import DELEGATIONS
 
 Documents = Mapping[str, Document]
@@ -36,7 +35,7 @@ def push(given: Mapping[str, object], actor: str) -> dict[str, Document]:
         raise refuse("The repository is not set up: run framectl repository init first.")
     if extra := [role for role in given if role not in documents.FIRST_KINDS]:
         raise refuse(f"Only {', '.join(documents.FIRST_KINDS)} can be pushed here, not {', '.join(extra)}.")
-    steps = {role: _steps(current[role], given[role]) for role in ROOTS if role in given}
+    steps = {role: roots.steps(role, current[role], given[role]) for role in ROOTS if role in given}
     accepted = {role: found[-1] for role, found in steps.items() if found}
     for role in ("targets", *DELEGATIONS):
         if role in given and (document := _next(current[role], given[role])) is not None:
@@ -61,35 +60,11 @@ def push(given: Mapping[str, object], actor: str) -> dict[str, Document]:
     return repository.newest_documents()
 
 
-def _steps(before: Document, content: object) -> list[Document]:
-    """The roots after ``before``, each signed by the one before it and by itself."""
-    given = content if isinstance(content, list) else [content]
-    if len(given) > MAX_ROOT_STEPS:
-        raise refuse(f"More than {MAX_ROOT_STEPS} roots at once: push them in smaller numbers.")
-    found: list[Document] = []
-    for one in given:
-        document = documents.parse(before.role, one, Root)
-        if document.version <= before.version and not found:
-            _refuse_other(before, document)
-            continue
-        if document.version != before.version + 1:
-            raise refuse(
-                f"The {before.role} document has version {document.version}, but {before.version + 1} comes next: "
-                "frames walk through them one by one, so push every version."
-            )
-        documents.check_signed(before.metadata.signed, document, "root")
-        documents.check_signed(document.metadata.signed, document, "root")
-        documents.check_each_key_once(document)
-        found.append(document)
-        before = document
-    return found
-
-
 def _next(before: Document, content: object) -> Document | None:
     """A newer document of a targets role with the same files, None when it is the one that is here."""
     document = documents.parse(before.role, content, Targets)
     if document.version <= before.version:
-        _refuse_other(before, document)
+        roots.refuse_other(before, document)
         return None
     if document.metadata.signed.targets != before.metadata.signed.targets:
         raise refuse(
@@ -97,19 +72,6 @@ def _next(before: Document, content: object) -> Document | None:
             "that were signed before, or run framectl repository pull and sign anew."
         )
     return document
-
-
-def _refuse_other(before: Document, document: Document) -> None:
-    if document.version == before.version and document.wire != before.wire:
-        raise refuse(
-            f"The {before.role} document {document.version} is here already with other content or signatures: run "
-            "framectl repository pull and sign anew."
-        )
-    if document.version < before.version:
-        raise refuse(
-            f"The {before.role} document has version {document.version}, but {before.version} is here: run framectl "
-            "repository pull and sign anew."
-        )
 
 
 def _check(current: Documents, accepted: Documents, after: Documents) -> None:

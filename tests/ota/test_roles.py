@@ -185,6 +185,26 @@ def _forget(people: People, version: str) -> None:
     (Path(people.folder) / "releases" / f"talking-portrait-{version}.json").unlink()
 
 
+def with_online_keys(listed: Mapping[str, int], ahead: int = 1) -> dict[str, bytes]:
+    """What a thief of the snapshot and timestamp keys puts into the broker: newer documents, ``ahead`` versions on."""
+    newest = repository.newest_documents()
+    snapshot: Metadata[Any] = Metadata.from_bytes(newest["snapshot"].wire)
+    snapshot.signed.version += ahead
+    for name, version in listed.items():
+        snapshot.signed.meta[name].version = version
+    snapshot.sign(keys.online_key("snapshot").signer)
+    timestamp: Metadata[Any] = Metadata.from_bytes(newest["timestamp"].wire)
+    timestamp.signed.version += ahead
+    timestamp.signed.snapshot_meta.version = snapshot.signed.version
+    timestamp.sign(keys.online_key("timestamp").signer)
+    versions = {"root": newest["root"].version, "director_root": newest["director-root"].version}
+    return {
+        topics.REPO_HEAD: msgspec.json.encode({**versions, "timestamp": timestamp.signed.version, "v": 1}),
+        topics.meta_topic("timestamp", timestamp.signed.version): timestamp.to_bytes(),
+        topics.meta_topic("snapshot", snapshot.signed.version): snapshot.to_bytes(),
+    }
+
+
 def test_a_frame_refuses_what_a_revoked_key_signed_even_from_whoever_has_the_online_keys(
     people: People, frame: Frame
 ) -> None:
@@ -202,21 +222,8 @@ def test_a_frame_refuses_what_a_revoked_key_signed_even_from_whoever_has_the_onl
     lora.signatures.clear()
     lora.sign(load(people.key("emil")), append=True)
     lora.sign(load(people.key("gina")), append=True)
-    snapshot: Metadata[Any] = Metadata.from_bytes(newest["snapshot"].wire)
-    snapshot.signed.version += 1
-    snapshot.signed.meta["lora.json"].version = lora.signed.version
-    snapshot.sign(keys.online_key("snapshot").signer)
-    timestamp: Metadata[Any] = Metadata.from_bytes(newest["timestamp"].wire)
-    timestamp.signed.version += 1
-    timestamp.signed.snapshot_meta.version = snapshot.signed.version
-    timestamp.sign(keys.online_key("timestamp").signer)
-    head = {"root": newest["root"].version, "timestamp": timestamp.signed.version, "director_root": 1, "v": 1}
-    forged = {
-        topics.REPO_HEAD: msgspec.json.encode(head),
-        topics.meta_topic("timestamp", timestamp.signed.version): timestamp.to_bytes(),
-        topics.meta_topic("snapshot", snapshot.signed.version): snapshot.to_bytes(),
-        topics.meta_topic("lora", lora.signed.version): lora.to_bytes(),
-    }
+    forged = with_online_keys({"lora.json": lora.signed.version})
+    forged[topics.meta_topic("lora", lora.signed.version)] = lora.to_bytes()
     with pytest.raises(Refused) as caught:
         frame.refresh(forged)
     assert caught.value.reason is Reason.WRONG_SIGNATURE
@@ -348,6 +355,38 @@ def test_a_lost_online_key_is_replaced_under_a_new_root(people: People, frame: F
     push_roles(people)
     assert frame.target(BUNDLE).length == len(BASE)
     assert repository.refresh_online(timezone.now() + dt.timedelta(days=6))
+
+
+def test_stolen_online_keys_leave_nothing_behind_once_they_are_replaced(people: People, frame: Frame) -> None:
+    """The thief ran far ahead with the versions, so that the server's own documents looked old for ever."""
+    push(release(people, "1.0", "dora", "emil"))
+    frame.refresh(with_online_keys({}, ahead=1_000_000))
+    with pytest.raises(Refused) as caught:
+        frame.refresh()
+    assert caught.value.reason is Reason.OLD_VERSION
+    call_command("online_keys", "--rotate", "snapshot", "--rotate", "timestamp")
+    trust_online(people)
+    push_roles(people)
+    assert frame.target(BUNDLE).length == len(BASE)
+
+
+def test_a_repository_may_begin_with_roots_that_were_changed_before(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    people = People(tmp_path, capsys)
+    people.new(*EVERYBODY)
+    people.ceremony(Path(online(people)))
+    people.sign("alice", "bob", "dora", "emil")
+    for _ in range(2):
+        people.does("keys", "renew", people.folder, "--document=root")
+        people.sign("alice", "bob")
+    metadata = Path(people.folder) / "metadata"
+    first = documents(people)
+    first["root"] = [json.loads((metadata / f"{number}.root.json").read_bytes()) for number in (1, 2, 3)]
+    assert repository.accept_first(first)["root"].version == 3
+    born_first = Frame((metadata / "1.root.json").read_bytes(), (metadata / "1.director-root.json").read_bytes())
+    born_first.refresh()
+    assert topics.meta_topic("root", 2) in born_first.read
 
 
 def test_a_root_with_somebody_elses_online_key_is_refused(people: People) -> None:
