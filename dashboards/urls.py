@@ -1,9 +1,9 @@
 """The console's addresses."""
 
-from django.contrib.auth.views import LoginView, LogoutView
 from django.urls import path
 
 from dashboards.views.account import PasswordChange, account, make_token, revoke
+from dashboards.views.frame_identity import frame_command
 from dashboards.views.frames import frame_detail, frame_list
 from dashboards.views.login import Login, Logout, login_code
 from dashboards.views.metrics import metrics
@@ -28,5 +28,6 @@ urlpatterns = [
     path("rollouts/<int:rollout_id>/<slug:kind>/", command, name="rollout_command"),
     path("frames/", frame_list, name="frames"),
     path("frames/<slug:frame_id>/", frame_detail, name="frame"),
+    path("frames/<slug:frame_id>/<slug:kind>/", frame_command, name="frame_command"),
     path("metrics", metrics, name="metrics"),
 ]

@@ -83,9 +83,11 @@ class HeldCertificate:
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """One frame's certificates, newest first, and the claim that it was or will be born with."""
+    """One frame's newest certificates, how many of all are not revoked, and the claim that it was or will be born
+    with."""
 
     certificates: Sequence[HeldCertificate]
+    unrevoked: int
     claim: Claim | None
 
 
@@ -191,6 +193,7 @@ def identity(frame: Frame, now: datetime | None = None) -> Identity:
     rows = list(FrameCertificate.objects.filter(frame=frame).order_by("-issued_at", "-id")[:NEWEST_CERTIFICATES])
     return Identity(
         [HeldCertificate(row, _certificate_state(row, frame, now)) for row in rows],
+        FrameCertificate.objects.filter(frame=frame, revoked_at=None).count(),
         Claim.objects.filter(frame=frame).first(),
     )
 

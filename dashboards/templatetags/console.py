@@ -38,6 +38,16 @@ def install_badge(state: str) -> SafeString:
 
 
 @register.filter
+def lifecycle_badge(state: str) -> SafeString:
+    return badge(words.status(words.LIFECYCLE, state))
+
+
+@register.filter
+def certificate_badge(state: str) -> SafeString:
+    return badge(words.status(words.CERTIFICATE, state))
+
+
+@register.filter
 def reason_words(name: str) -> words.Words:
     return words.reason(name)
 

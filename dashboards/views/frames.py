@@ -6,9 +6,12 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, render
 
 from dashboards import selectors, trial, words
-from dashboards.views.pages import page, render_live
+from dashboards.frame_commands import choices
+from dashboards.views.pages import page, render_live, why_not
 from fleet.models import Frame, FrameGroup
-from fleet.selectors import list_frames
+from fleet.permissions import Action
+from fleet.selectors import identity, list_frames
+from fleet.services.sessions import cloned
 from ota.models import Release
 from ota.selectors import release_names, rollouts_of_frame
 from protocol.errors import Refused
@@ -16,7 +19,7 @@ from protocol.errors import Refused
 PER_PAGE = 50
 DAYS = 14
 INSTALL_STATES = ("idle", "downloading", "verifying", "staged", "trial", "committed", "reverted", "failed")
-FILTERS = ("q", "group", "locale", "release", "state")
+FILTERS = ("q", "group", "locale", "release", "state", "lifecycle")
 NO_RELEASE = "none"
 
 
@@ -37,6 +40,7 @@ def frame_list(request: HttpRequest) -> HttpResponse:
     context = {
         "section": "frames",
         "page": shown,
+        "cloned": cloned(frame.pk for frame in shown),
         "rows": [(frame, report, names.get(report.release, "") if report else "") for frame, report in rows],
         "wanted": wanted,
         "refusal": refusal,
@@ -45,6 +49,7 @@ def frame_list(request: HttpRequest) -> HttpResponse:
         "locales": selectors.locales(),
         "releases": Release.objects.all(),
         "states": [(state, words.INSTALL[state].word) for state in INSTALL_STATES],
+        "lifecycles": [(state, known.word) for state, known in words.LIFECYCLE.items()],
     }
     return render(request, "dashboards/frame_list.html", context)
 
@@ -54,7 +59,8 @@ def _frames(wanted: dict[str, str]) -> QuerySet[Frame]:
     if wanted["group"] and group is None:
         return Frame.objects.none()
     release = None if not wanted["release"] else "" if wanted["release"] == NO_RELEASE else wanted["release"]
-    return list_frames(group=group, q=wanted["q"], release=release, locale=wanted["locale"], state=wanted["state"])
+    plain = {name: wanted[name] for name in ("q", "locale", "state", "lifecycle")}
+    return list_frames(group=group, release=release, **plain)
 
 
 @page
@@ -62,14 +68,18 @@ def frame_detail(request: HttpRequest, frame_id: str) -> HttpResponse:
     frame = get_object_or_404(Frame.objects.select_related("reported", "desired__release"), pk=frame_id)
     report, desired = getattr(frame, "reported", None), getattr(frame, "desired", None)
     days = list(frame.days.order_by("-day", "release")[:DAYS])
+    held = identity(frame)
     digests = [day.release for day in days] + ([report.release, report.target] if report else [])
     context = {
         "section": "frames",
         "frame": frame,
         "report": report,
+        "cloned": cloned([frame.pk]).get(frame.pk),
         "figures": trial.figures(report.figures) if report else [],
-        "probation": trial.probation(report.state, report.figures) if report else "",
+        "probation": trial.progress(report.state, report.figures) if report else "",
         "desired": desired,
+        "identity": held,
+        "choices": [(one, why_not(request, Action.ENROL_FRAMES)) for one in choices(frame, held)],
         "names": release_names(digests),
         "troubles": selectors.newest_troubles(frame),
         "days": days,

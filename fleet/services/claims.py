@@ -15,6 +15,7 @@ from fleet.models import Claim, Frame
 from fleet.pki import key_fingerprint
 from fleet.services.audit import audit
 from fleet.services.certificates import IssuedCertificate, good_certificates, issue, read_csr
+from fleet.services.reports import note_health
 from protocol.birth import ClaimRequest
 from protocol.errors import Reason, Refused
 
@@ -65,7 +66,9 @@ def make_claims(
 
 
 @transaction.atomic
-def claim_again(frame_id: str, actor: str, *, life: timedelta = LIFE, now: datetime | None = None) -> NewClaim:
+def claim_again(
+    frame_id: str, actor: str, *, reason: str = "", life: timedelta = LIFE, now: datetime | None = None
+) -> NewClaim:
     """A new label for a frame that no certificate of its own lets in: one that is not born yet, or was revoked.
 
     Raises Refused for others: replacing a frame is a step of its own. Raises Frame.DoesNotExist.
@@ -80,7 +83,7 @@ def claim_again(frame_id: str, actor: str, *, life: timedelta = LIFE, now: datet
             Reason.INCOMPATIBLE, f"{frame_id} holds a good certificate: replace the frame, which ends the old one."
         )
     (made,) = make_claims([frame_id], actor, life=life, now=now)
-    audit(actor, "make_claim", frame_id, {"expires_at": (now + life).isoformat()}, now)
+    audit(actor, "make_claim", frame_id, {"expires_at": (now + life).isoformat(), "reason": reason}, now)
     return made
 
 
@@ -112,6 +115,13 @@ def redeem(request: ClaimRequest, *, now: datetime | None = None) -> Born:
         Frame.objects.filter(pk=frame.pk).update(lifecycle=Frame.Lifecycle.ACTIVE, enrolled_at=now)
         said = {"hardware": request.hardware, "locale": request.locale, "agent": request.agent_version}
         audit(f"frame {frame.pk}", "claim", frame.pk, {**said, "serial": issued.serial_hex}, now)
+        if request.hardware != frame.hardware:
+            note_health(
+                frame.pk,
+                "hardware_differs",
+                f"Its claim was meant for {frame.hardware} and used by {request.hardware}: check the labels.",
+                now,
+            )
     return Born(issued, frame.hardware, frame.locale)
 
 
