@@ -7,6 +7,7 @@
 #   make lint            ruff, mypy, import rules
 #   make bench-pipeline  how fast a frame's pipeline is here, and how far its lips are off (about two minutes)
 #   make bench-idle      what an agent costs that has nothing to do (about a minute)
+#   make bench-powercut  cut the power at every change of the agent's disk, 10,000 times and more (about three minutes)
 #   make reference-model train and pack the reference model again (needs espeak-ng), then: make rknn
 #   make rknn            put the graph for the RK3588's NPU into the bundle and check it in the simulator (Python 3.11, x86-64)
 
@@ -16,7 +17,7 @@ BIN    := $(VENV)/bin
 TRAIN  := .venv-train
 RKNN   := .venv-rknn
 
-.PHONY: setup demo up test lint bench-pipeline bench-idle format reference-model rknn clean
+.PHONY: setup demo up test lint bench-pipeline bench-idle bench-powercut format reference-model rknn clean
 .DELETE_ON_ERROR:
 
 setup: $(VENV)/run.installed
@@ -57,6 +58,9 @@ bench-pipeline: $(VENV)/dev.installed
 
 bench-idle: $(VENV)/dev.installed
 	$(BIN)/python -m benchmarks.idle
+
+bench-powercut: $(VENV)/dev.installed
+	$(BIN)/python -m benchmarks.powercut
 
 format: $(VENV)/dev.installed
 	$(BIN)/ruff check --fix --quiet .

@@ -24,20 +24,16 @@ class Piece:
     offset: int
     data: bytes | None
 
-    def apply(self, content: bytearray) -> None:
-        if self.data is None:
-            del content[self.offset :]
-            content.extend(bytes(self.offset - len(content)))
-            return
-        content.extend(bytes(max(0, self.offset - len(content))))
-        content[self.offset : self.offset + len(self.data)] = self.data
+    def applied(self, content: bytes) -> bytes:
+        before = content[: self.offset].ljust(self.offset, b"\0")
+        return before if self.data is None else before + self.data + content[self.offset + len(self.data) :]
 
 
 @dataclass(slots=True, eq=False)
 class File:
     """``live`` is what a reader sees; ``durable`` with any of ``pending`` what a cut may leave."""
 
-    live: bytearray = field(default_factory=bytearray)
+    live: bytes = b""
     durable: bytes = b""
     pending: list[Piece] = field(default_factory=list)
 
@@ -99,7 +95,7 @@ class ModelDisk:
         return self._next
 
     def read(self, handle: int, length: int, offset: int) -> bytes:
-        return bytes(self._handles[handle][0].live[offset : offset + length])
+        return self._handles[handle][0].live[offset : offset + length]
 
     def write(self, handle: int, data: bytes, offset: int) -> int:
         file, path = self._handles[handle]
@@ -127,10 +123,8 @@ class ModelDisk:
             file.pending.clear()  # the system forgets that they were never written
             raise
         if file.pending:
-            content = bytearray(file.durable)
             for piece in file.pending:
-                piece.apply(content)
-            file.durable = bytes(content)
+                file.durable = piece.applied(file.durable)
             file.pending.clear()
 
     def close(self, handle: int) -> None:
@@ -150,6 +144,8 @@ class ModelDisk:
         source, target = self._folder(old.parent), self._folder(new.parent)
         if old.name not in source.live:
             raise _error(errno.ENOENT, old)
+        if old == new:
+            return
         self.before("rename", new)
         what = source.live[old.name]
         target.put(new.name, what)
@@ -190,7 +186,7 @@ class ModelDisk:
             assert isinstance(below, Folder)
             folder.durable[part] = below
             folder = below
-        folder.live[path.name] = folder.durable[path.name] = File(bytearray(content), content)
+        folder.live[path.name] = folder.durable[path.name] = File(content, content)
 
     def content(self, path: Path) -> bytes | None:
         """What a reader sees; None where there is no such file."""
@@ -198,7 +194,7 @@ class ModelDisk:
             found = self._folder(path.parent).live.get(path.name)
         except OSError:
             return None
-        return bytes(found.live) if isinstance(found, File) else None
+        return found.live if isinstance(found, File) else None
 
     def frozen(self) -> "ModelDisk":
         """A copy as it stands, pending changes included."""
@@ -240,36 +236,40 @@ class Chance:
             return self._torn(file)
         else:
             pieces = []
-        content = bytearray(file.durable)
+        content = file.durable
         for piece in pieces:
-            piece.apply(content)
-        return bytes(content)
+            content = piece.applied(content)
+        return content
 
     def _torn(self, file: File) -> bytes:
         kind = self._rng.choice(("none", "prefix", "blocks", "blocks", "all"))
-        content = bytearray(file.durable)
         if kind == "none":
-            return bytes(content)
-        if kind == "blocks":  # the length is right and some blocks are what lay on the disk before, or zeros
-            for piece in file.pending:
-                piece.apply(content)
-            for start in range(0, len(content), BLOCK):
-                if self._rng.random() < 0.5 and any(_touches(piece, start) for piece in file.pending):
-                    end = min(start + BLOCK, len(content))
-                    zeros = self._rng.random() < 0.5
-                    content[start:end] = bytes(end - start) if zeros else self._rng.randbytes(end - start)
-            return bytes(content)
+            return file.durable
+        if kind == "blocks":
+            return self._holes(file)
         left = sum(len(piece.data or b"") for piece in file.pending)
         left = left if kind == "all" else self._rng.randint(0, left)
+        content = file.durable
         for piece in file.pending:
-            if piece.data is None:
-                piece.apply(content)
-                continue
-            Piece(piece.offset, piece.data[:left]).apply(content)
-            if len(piece.data) > left:
+            data = piece.data
+            content = (piece if data is None else Piece(piece.offset, data[:left])).applied(content)
+            if data is not None and len(data) > left:
                 break
-            left -= len(piece.data)
-        return bytes(content)
+            left -= len(data or b"")
+        return content
+
+    def _holes(self, file: File) -> bytes:
+        """The length is right, and some blocks are what lay on the disk before, or zeros."""
+        content = file.durable
+        for piece in file.pending:
+            content = piece.applied(content)
+        holes = bytearray(content)
+        for start in range(0, len(content), BLOCK):
+            if self._rng.random() < 0.5 and any(_touches(piece, start) for piece in file.pending):
+                end = min(start + BLOCK, len(content))
+                zeros = self._rng.random() < 0.5
+                holes[start:end] = bytes(end - start) if zeros else self._rng.randbytes(end - start)
+        return bytes(holes)
 
 
 def _touches(piece: Piece, start: int) -> bool:
@@ -278,7 +278,7 @@ def _touches(piece: Piece, start: int) -> bool:
 
 def _change(file: File, piece: Piece) -> None:
     file.pending.append(piece)
-    piece.apply(file.live)
+    file.live = piece.applied(file.live)
 
 
 def _files(folder: Folder) -> list[File]:
@@ -296,7 +296,7 @@ def _copy(what: Folder, known: dict[int, File | Folder]) -> Folder:
         if id(one) not in known:
             if isinstance(one, Folder):
                 return _copy(one, known)
-            known[id(one)] = File(bytearray(one.live), one.durable, list(one.pending))
+            known[id(one)] = File(one.live, one.durable, list(one.pending))
         return known[id(one)]
 
     copy.live = {name: same(one) for name, one in what.live.items()}
@@ -319,26 +319,26 @@ def _survivor(what: Folder, chance: Chance, known: dict[int, File]) -> Folder:
             continue
         if id(one) not in known:
             content = chance.content(one)
-            known[id(one)] = File(bytearray(content), content)
+            known[id(one)] = File(content, content)
         left.live[name] = known[id(one)]
     left.durable = dict(left.live)
     return left
 
 
-def picture(disk: ModelDisk) -> dict[str, bytes]:
-    """Every file by its path, to tell disks apart."""
-    found: dict[str, bytes] = {}
+def picture(disk: ModelDisk) -> int:
+    """A number that tells disks with other files apart."""
+    found: list[tuple[str, bytes | None]] = []
 
     def look(folder: Folder, path: str) -> None:
-        for name, what in folder.live.items():
+        for name, what in sorted(folder.live.items()):
             if isinstance(what, Folder):
-                found[f"{path}/{name}/"] = b""
+                found.append((f"{path}/{name}", None))
                 look(what, f"{path}/{name}")
             else:
-                found[f"{path}/{name}"] = bytes(what.live)
+                found.append((f"{path}/{name}", what.live))
 
     look(disk.root, "")
-    return found
+    return hash(tuple(found))
 
 
 def _error(number: int, path: Path) -> OSError:

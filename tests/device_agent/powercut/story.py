@@ -13,8 +13,8 @@ from protocol.repository import ArtifactManifest, ReleaseManifest
 from tests.device_agent.powercut.world import Backend, Frame
 from tests.device_agent.repository import Published, Repository
 
-BASE = b"".join(bytes([number]) * 4096 for number in range(64))
-"""256 KiB: four chunks."""
+BASE = b"".join(bytes([number]) * 4096 for number in range(35))
+"""Three chunks, the last a small one."""
 
 
 @dataclass(frozen=True)
@@ -84,13 +84,20 @@ def life(frame: Frame) -> None:
     frame.outbox.flush()
     frame.connect()
     install(frame, known.first)
-    half = {topics.chunk_topic(sha256_hex(chunk)) for chunk in split(BASE[::-1])[2:]}
+    half = {topics.chunk_topic(sha256_hex(chunk)) for chunk in split(BASE[::-1])[1:]}
     frame.silent = half
     frame.offer(known.other)
     frame.silent = set()
     frame.disconnect()
     frame.connect()
     frame.settle()
+    frame.outbox.close()
+
+
+def birth(frame: Frame) -> None:
+    """The first install."""
+    frame.connect()
+    install(frame, releases().first)
     frame.outbox.close()
 
 
@@ -123,4 +130,4 @@ def crowded(frame: Frame) -> None:
 
 
 Story = Callable[[Frame], None]
-STORIES: dict[str, Story] = {"short": short, "life": life, "crowded": crowded}
+STORIES: dict[str, Story] = {"birth": birth, "short": short, "life": life, "crowded": crowded}

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 
@@ -244,7 +245,7 @@ class Frame:
             return self._deliver("ack", self.backend.ack(batch.outbox_id, hello=False))
         return []
 
-    def _deliver(self, kind: str, payload: bytes) -> list[Command]:
+    def _deliver(self, kind: Literal["desired", "ack"], payload: bytes) -> list[Command]:
         return self.core.received(topics.frame_topic(FRAME, kind), payload, self.now)
 
 
