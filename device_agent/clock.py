@@ -19,6 +19,7 @@ from typing import Literal
 import msgspec
 
 from device_agent.ports import DocumentStore
+from device_agent.storage.records import read_record
 from protocol.errors import Reason, Refused
 from protocol.messages import Millis, Version
 
@@ -147,8 +148,8 @@ class SecurityClock:
         if document is None:
             return BUILT
         try:
-            floor = msgspec.json.decode(document, type=Floor)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            floor = read_record(document, Floor)
+        except ValueError as error:
             log.error("The saved time is damaged and counts for nothing: %s", error)
             return BUILT
         return max(BUILT, utc(floor.at)) if floor.root >= self._root else BUILT

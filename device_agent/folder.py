@@ -12,6 +12,7 @@ from device_agent.ports import FrameIdentity, TrialPolicy
 from device_agent.settings.kinds import ConfigError
 from device_agent.settings.layers import Settings
 from device_agent.storage.files import read_file
+from device_agent.storage.records import read_record
 from protocol.messages import FrameId, Sha256, Word
 
 __all__ = [
@@ -110,10 +111,10 @@ def read_frame_file(folder: AgentFolder) -> FrameFile:
     """``identity/frame.json``. Raises ConfigError."""
     path = folder.identity / "frame.json"
     try:
-        return msgspec.json.decode(read_file(path, MAX_FRAME_JSON), type=FrameFile)
+        return read_record(read_file(path, MAX_FRAME_JSON), FrameFile)
     except OSError as error:
         raise ConfigError(f"{path} cannot be read ({error.strerror}): enrol the frame first.") from error
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except ValueError as error:
         raise ConfigError(f"{path} is not as enrolment writes it ({error}): enrol the frame again.") from error
 
 

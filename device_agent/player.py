@@ -19,6 +19,7 @@ from device_agent.renderer.handle import Renderer
 from device_agent.renderer.messages import Play, Played, SinkName, Unreadable
 from device_agent.renderer.process import RendererDied, RendererRefused
 from device_agent.storage.files import replace_file
+from device_agent.storage.records import read_record
 from device_agent.storage.store import FileStore
 from device_agent.telemetry import UNNUMBERED, health, power_sample, random_id, sentence
 from protocol.messages import AnyEvent, Complaint, Millis, PlaybackEvent, RandomId, Sha256
@@ -265,8 +266,8 @@ class Player:
 
     def _load_recent(self) -> list[Playback]:
         try:
-            return msgspec.json.decode(self._recent_path.read_bytes(), type=list[Playback])[-RECENT:]
-        except (OSError, msgspec.DecodeError, UnicodeDecodeError):
+            return read_record(self._recent_path.read_bytes(), list[Playback])[-RECENT:]
+        except (OSError, ValueError):
             return []  # only a convenience: a film can be played again
 
     def _save_recent(self) -> None:

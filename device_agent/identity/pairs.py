@@ -24,6 +24,7 @@ from device_agent.identity.key import FileKeys, FrameKey, KeyKeeper
 from device_agent.settings.kinds import ConfigError
 from device_agent.storage.disk import disk
 from device_agent.storage.files import read_file, remove, replace_file, sync_folder
+from device_agent.storage.records import read_record
 from device_agent.tls import Clock, trusting
 from protocol.errors import Refused
 
@@ -169,12 +170,12 @@ class Pairs:
     def _load(self) -> Current:
         path = self._folder / "current.json"
         try:
-            current = msgspec.json.decode(read_file(path, MAX_FILE), type=Current)
+            current = read_record(read_file(path, MAX_FILE), Current)
         except FileNotFoundError:
             return Current(pair=BIRTH)
         except OSError as error:
             raise ConfigError(f"{path} cannot be read ({error.strerror}): make it readable.") from error
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except ValueError as error:
             raise ConfigError(f"{path} is damaged ({error}): name the serial of a cert-<serial>.pem in it.") from error
         for name in (current.pair, current.before):
             if name not in (None, BIRTH) and _SERIAL.fullmatch(str(name)) is None:

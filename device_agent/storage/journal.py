@@ -10,6 +10,7 @@ import msgspec
 from device_agent.installer.slots import Journal
 from device_agent.storage.disk import disk
 from device_agent.storage.files import make_folder, read_file, replace_file, sweep, sync_folder
+from device_agent.storage.records import read_record
 from protocol.chunks import sha256_hex
 
 log = logging.getLogger(__name__)
@@ -96,7 +97,7 @@ def unpack(data: bytes) -> Journal:
     end = _SUM.search(data)
     if end is not None and sha256_hex(data[: end.start()]).encode() != end[1]:
         raise ValueError("its checksum is wrong")
-    return msgspec.json.decode(data, type=Journal)
+    return read_record(data, Journal)
 
 
 class MemoryJournal:

@@ -28,6 +28,7 @@ from device_agent.ports import wall_clock_ms
 from device_agent.storage.disk import disk
 from device_agent.storage.files import make_folder, read_file, remove, replace_file, sweep, sync_folder, write_all
 from device_agent.storage.memory import MemoryOutbox
+from device_agent.storage.records import read_record
 from device_agent.storage.segments import BATCH_BYTES, Line, Segment, examine, is_power, pack, read_lines
 from device_agent.telemetry import health, random_id
 from protocol.messages import AnyEvent, HealthEvent, PowerSample, RandomId, Version
@@ -133,8 +134,8 @@ class FileOutbox:
             if len(events) >= limit or size + len(text) + 1 > BATCH_BYTES:
                 break
             try:
-                events.append(_decoder.decode(text))
-            except msgspec.DecodeError as error:
+                events.append(_event(text))
+            except ValueError as error:
                 # Another version of the agent wrote it: nobody could read it, so it must not stop the others.
                 log.error("Event %d of the outbox cannot be read any more: %s", seq, error)
                 unreadable = seq
@@ -165,10 +166,10 @@ class FileOutbox:
 
     def _load_state(self) -> OutboxState:
         try:
-            return msgspec.json.decode(read_file(self._state_path), type=OutboxState)
+            return read_record(read_file(self._state_path, MAX_EVENT_BYTES), OutboxState)
         except FileNotFoundError:
             pass
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except ValueError as error:
             log.error("The outbox's state cannot be read (%s): its events get a new outbox id.", error)
         state = OutboxState(random_id())
         replace_file(self._state_path, msgspec.json.encode(state))
@@ -319,10 +320,25 @@ def _counted(lines: Iterable[Line], committed: int) -> Counter[str]:
     for seq, text in lines:
         if seq <= committed:
             continue
-        if GAP.encode() in text:
-            event = _decoder.decode(text)
-            if isinstance(event, HealthEvent) and event.kind == GAP:
-                lost.update({name: int(count) for name, count in event.figures.items()})
-                continue
-        lost["power" if is_power(text) else "other"] += 1
+        gap = _gap(text) if GAP.encode() in text else None
+        if gap is not None:
+            lost.update({name: int(count) for name, count in gap.figures.items()})
+        else:
+            lost["power" if is_power(text) else "other"] += 1
     return lost
+
+
+def _gap(text: bytes) -> HealthEvent | None:
+    try:
+        event = _event(text)
+    except ValueError:
+        return None
+    return event if isinstance(event, HealthEvent) and event.kind == GAP else None
+
+
+def _event(text: bytes) -> AnyEvent:
+    """Raises ValueError, as ``read_record`` does."""
+    try:
+        return _decoder.decode(text)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error

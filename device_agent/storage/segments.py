@@ -47,7 +47,11 @@ def read_lines(path: Path) -> tuple[list[Line], int]:
 
 def _lines(data: bytes) -> tuple[list[Line], int]:
     lines = [unpack(line) for line in data.split(b"\n")[:-1]]
-    good = [line for line in lines if line is not None]
+    good: list[Line] = []
+    for line in lines:
+        # One that stands there twice, or where it does not belong, would be sent twice or never.
+        if line is not None and (not good or line[0] > good[-1][0]):
+            good.append(line)
     return good, len(lines) - len(good)
 
 

@@ -8,6 +8,7 @@ from typing import Annotated, Protocol
 import msgspec
 
 from device_agent.storage.files import read_file, replace_file
+from device_agent.storage.records import read_record
 
 log = logging.getLogger(__name__)
 
@@ -78,9 +79,9 @@ class FileUsage(MemoryUsage):
 
 def _read(path: Path) -> Used | None:
     try:
-        return msgspec.json.decode(read_file(path, 4_096), type=Used)
+        return read_record(read_file(path, 4_096), Used)
     except FileNotFoundError:
         return None
-    except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:
         log.warning("%s cannot be read (%s): the day's budget begins anew", path, error)
         return None
