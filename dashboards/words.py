@@ -109,7 +109,6 @@ REASON = {
     "playback_failed": _("Playback failed"),
     "npu_fault": _("NPU fault: the CPU took over"),
     "subscription_refused": _("Broker refused a subscription"),
-    "hardware_differs": _("Claimed by other hardware than expected"),
     "outbox_gap": _("Measurements lost: the outbox was full"),
 }
 
