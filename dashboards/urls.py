@@ -3,6 +3,7 @@
 from django.urls import path
 
 from dashboards.views.account import PasswordChange, account, make_token, revoke
+from dashboards.views.audit import audit_log
 from dashboards.views.frame_identity import frame_command
 from dashboards.views.frames import frame_detail, frame_list
 from dashboards.views.login import Login, Logout, login_code
@@ -29,5 +30,6 @@ urlpatterns = [
     path("frames/", frame_list, name="frames"),
     path("frames/<slug:frame_id>/", frame_detail, name="frame"),
     path("frames/<slug:frame_id>/<slug:kind>/", frame_command, name="frame_command"),
+    path("audit/", audit_log, name="audit"),
     path("metrics", metrics, name="metrics"),
 ]
