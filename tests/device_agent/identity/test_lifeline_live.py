@@ -2,10 +2,8 @@
 
 import logging
 import ssl
-import threading
 import time
 from collections.abc import Callable, Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,20 +15,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from device_agent import transport
-from device_agent.clock import SecurityClock
-from device_agent.core import FrameCore
-from device_agent.folder import AgentFolder, read_frame_file
-from device_agent.identity.claim import server_context
-from device_agent.identity.lifeline import Endpoint, Lifeline
-from device_agent.identity.pairs import Pairs
-from device_agent.ports import FrameIdentity, Ports
-from device_agent.storage.journal import FileDocuments, MemoryJournal
-from device_agent.storage.outbox import MemoryOutbox
-from device_agent.storage.store import MemoryStore
 from device_agent.tls import NO_CHECK_TIME
-from device_agent.transport import MqttDriver
-from device_agent.trust.epoch import MemoryEpoch
-from device_agent.trust.image import ImageTrust, director_root
 from protocol import topics
 from protocol.codec import decode, encode
 from protocol.envelope import SIGNED_TIME_TYPE, Envelope
@@ -43,7 +28,6 @@ from protocol.messages import (
     TimeAnswer,
     TimeRequest,
 )
-from tests.device_agent.frame import FakeTrial
 from tests.device_agent.identity.issuer import (
     DAY,
     NOW,
@@ -53,6 +37,7 @@ from tests.device_agent.identity.issuer import (
     pem,
     write_identity,
 )
+from tests.device_agent.identity.live import LiveFrame
 from tests.device_agent.live import FRAME, Backend, LiveAgent, backend_user, frame_user, until
 from tests.device_agent.repository import Repository, now_ms
 from tests.services import BrokerHandle, TestAuthority, mqtt_broker, test_authority
@@ -98,44 +83,6 @@ class Answering(Backend):
 def signed_time(repository: Repository, nonce: str) -> Envelope:
     signed = SignedTime(nonce=nonce, at=now_ms())
     return decode(repository.envelope(signed, kind=SIGNED_TIME_TYPE), Envelope)  # type: ignore[arg-type]
-
-
-class LiveFrame:
-    """Core, lifeline and paho over a folder, in this process, with a wall clock that can be wrong."""
-
-    def __init__(self, path: Path, url: str, repository: Repository, wall: Callable[[], float]) -> None:
-        folder = AgentFolder(path)
-        documents = FileDocuments(folder.trust)
-        for name, document in repository.anchors().items():
-            documents.save(name, document)
-        self.pairs = Pairs(folder.identity)
-        self.clock = clock = SecurityClock(documents, director_root(documents).version, wall=wall)
-        self.outbox = MemoryOutbox()
-        ports = Ports(
-            journal=MemoryJournal(),
-            documents=documents,
-            store=MemoryStore({}),
-            outbox=self.outbox,
-            trial=FakeTrial(),
-            trust=partial(ImageTrust, now=clock.now),
-            epoch=MemoryEpoch(),
-            security_now=clock.now,
-            now_ms=clock.date_ms,
-            witness=clock.witness,
-        )
-        self.core = FrameCore(FrameIdentity(FRAME, "rk3588", "zh", "0.1.0"), ports)
-        frame = read_frame_file(folder)
-        endpoint = None
-        if frame.server is not None:
-            endpoint = Endpoint(frame.server, lambda: server_context(folder, frame, self.pairs.current.ca, clock))
-        self.lifeline = Lifeline(self.core, FRAME, self.pairs, clock, lambda: ports.trust(documents), endpoint)
-        self.driver = MqttDriver(self.lifeline, url, self.lifeline)
-        self.thread = threading.Thread(target=self.driver.run, daemon=True)
-        self.thread.start()
-
-    def stop(self) -> None:
-        self.driver.stop()
-        self.thread.join(10)
 
 
 @pytest.fixture(autouse=True)
@@ -213,7 +160,7 @@ def test_a_new_certificate_that_the_broker_does_not_take_gives_way_to_the_old_on
         return CertificateAnswer(nonce=request.nonce, certificate=pem(next_authority.issue(FRAME, key)), ca=ca)
 
     backend.issue = issue
-    frame = LiveFrame(tmp_path / "frame", broker.url, repository, time.time)
+    frame = LiveFrame(tmp_path / "frame", broker.url, repository.anchors(), time.time)
     try:
         until(lambda: len(backend.hellos) == 2)
         until(lambda: bool(backend.events))
@@ -256,7 +203,7 @@ def test_without_a_clock_dates_are_let_go_only_to_ask_for_the_time(
         undated = ssl.create_default_context(cafile=str(broker.ca))
         undated.verify_flags |= ssl.VerifyFlags(NO_CHECK_TIME)
         backend = Answering(broker, repository, undated)
-        frame = LiveFrame(tmp_path / "frame", broker.url, repository, lambda: 0.0)
+        frame = LiveFrame(tmp_path / "frame", broker.url, repository.anchors(), lambda: 0.0)
         try:
             until(lambda: frame.clock.source == "signed")
             until(lambda: caplog.text.count("CN=broker is good from") >= 2)
@@ -287,7 +234,7 @@ def test_without_a_clock_and_with_a_lapsed_certificate_the_birth_endpoint_helps_
             tmp_path / "frame" / "identity",
             fleet(broker.authority), FRAME, NOW - 800 * DAY, NOW - 70 * DAY, server=endpoint.url,
         )  # fmt: skip
-        frame = LiveFrame(tmp_path / "frame", broker.url, repository, lambda: 0.0)
+        frame = LiveFrame(tmp_path / "frame", broker.url, repository.anchors(), lambda: 0.0)
         try:
             until(lambda: bool(backend.hellos))
         finally:
