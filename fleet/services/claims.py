@@ -15,7 +15,6 @@ from fleet.models import Claim, Frame
 from fleet.pki import key_fingerprint
 from fleet.services.audit import audit
 from fleet.services.certificates import IssuedCertificate, good_certificates, issue, read_csr
-from fleet.services.reports import note_health
 from protocol.birth import ClaimRequest
 from protocol.errors import Reason, Refused
 
@@ -115,13 +114,6 @@ def redeem(request: ClaimRequest, *, now: datetime | None = None) -> Born:
         Frame.objects.filter(pk=frame.pk).update(lifecycle=Frame.Lifecycle.ACTIVE, enrolled_at=now)
         said = {"hardware": request.hardware, "locale": request.locale, "agent": request.agent_version}
         audit(f"frame {frame.pk}", "claim", frame.pk, {**said, "serial": issued.serial_hex}, now)
-        if request.hardware != frame.hardware:
-            note_health(
-                frame.pk,
-                "hardware_differs",
-                f"Its claim was meant for {frame.hardware} and used by {request.hardware}: check the labels.",
-                now,
-            )
     return Born(issued, frame.hardware, frame.locale)
 
 

@@ -20,6 +20,7 @@ from django.conf import settings
 from django.db import connection
 
 from fleet.authority import ensure_services
+from fleet.services.certificates import good_certificates
 from fleet.services.claims import make_claims
 from ota import keys
 from protocol import birth
@@ -78,7 +79,7 @@ def server() -> Iterator[Server]:
         assert process.wait(20) == 0 or process.returncode == -15
 
 
-def test_a_frame_is_born_and_renewed_over_https(server: Server) -> None:
+def test_a_frame_is_born_and_renewed_over_https(server: Server, tmp_path: Path) -> None:
     awaited()
     (claim,) = make_claims(["frame-1"], "rosa")
     key, next_key = new_key(), new_key()
@@ -109,6 +110,16 @@ def test_a_frame_is_born_and_renewed_over_https(server: Server) -> None:
     ):
         status, body = server.post(path, sent, method)
         assert (status, list(json.loads(body))) == (expected, ["detail"])
+
+    # The agent's own command, against this very endpoint.
+    awaited("frame-2")
+    (label,) = make_claims(["frame-2"], "rosa")
+    command = [sys.executable, "-m", "device_agent", "claim", f"https://127.0.0.1:{server.port}/claim/{label.token}"]
+    command += ["--dir", str(tmp_path / "agent"), "--ca", str(settings.FRAMEFLEET_VAR / "ca" / "ca.pem")]
+    for _ in range(2):  # and once more, as after a cut: nothing is lost
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0, done.stderr
+    assert good_certificates().filter(frame="frame-2").count() == 1
 
     # Somebody who begins many requests and ends none keeps nobody out.
     idle = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(100)]
