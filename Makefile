@@ -7,6 +7,7 @@
 #   make lint            ruff, mypy, import rules
 #   make bench-pipeline  how fast a frame's pipeline is here, and how far its lips are off (about two minutes)
 #   make bench-idle      what an agent costs that has nothing to do (about a minute)
+#   make bench-model     a base model of 692 MB over MQTT to 5 frames, each killed once on the way (minutes, 7 GB of disk)
 #   make bench-powercut  cut the power at every change of the agent's disk, 10,000 times and more (about three minutes)
 #   make reference-model train and pack the reference model again (needs espeak-ng), then: make rknn
 #   make rknn            put the graph for the RK3588's NPU into the bundle and check it in the simulator (Python 3.11, x86-64)
@@ -17,7 +18,7 @@ BIN    := $(VENV)/bin
 TRAIN  := .venv-train
 RKNN   := .venv-rknn
 
-.PHONY: setup demo up test lint bench-pipeline bench-idle bench-powercut format reference-model rknn clean
+.PHONY: setup demo up test lint bench-pipeline bench-idle bench-model bench-powercut format reference-model rknn clean
 .DELETE_ON_ERROR:
 
 setup: $(VENV)/run.installed
@@ -58,6 +59,9 @@ bench-pipeline: $(VENV)/dev.installed
 
 bench-idle: $(VENV)/dev.installed
 	$(BIN)/python -m benchmarks.idle
+
+bench-model: $(VENV)/dev.installed
+	$(BIN)/python -m benchmarks.model
 
 bench-powercut: $(VENV)/dev.installed
 	$(BIN)/python -m benchmarks.powercut

@@ -1,12 +1,12 @@
 """One download over a real connection: the agent's driver, its exchange and its store, and nothing else."""
 
-import ssl
 import threading
 import time
 from pathlib import Path
 
 from device_agent.storage.store import FileStore
-from device_agent.transport import MqttDriver, TlsFiles
+from device_agent.tls import TlsFiles
+from device_agent.transport import MqttDriver
 from protocol.chunks import ChunkIndex
 from protocol.exchange import Command, Done, Exchange
 from protocol.fetching import Way, fetch_object
@@ -59,7 +59,7 @@ class Fetcher:
 
     def run(self, url: str, tls: TlsFiles, seconds: float) -> Done[int]:
         """Until it ends, at most ``seconds``."""
-        driver = MqttDriver(self, url, _Line(tls))
+        driver = MqttDriver(self, url, tls)
         thread = threading.Thread(target=driver.run)
         thread.start()
         try:
@@ -69,15 +69,3 @@ class Fetcher:
             thread.join(10)
         assert self.exchange.done is not None
         return self.exchange.done
-
-
-class _Line:
-    generation = 0
-
-    def __init__(self, tls: TlsFiles) -> None:
-        self._tls = tls
-
-    def context(self) -> ssl.SSLContext:
-        return self._tls.context()
-
-    def failed(self, *, refused: bool, dates: bool, now: float) -> None: ...
