@@ -19,8 +19,8 @@ from standalone.frames import (
     Batch,
     People,
     agent_service,
+    claim_agent,
     copy_anchors,
-    enrol_agent,
     enrol_simulated,
     simulator_service,
 )
@@ -108,13 +108,14 @@ class Demo:
         say(f"DEMO {json.dumps(summary)}")
 
     async def _services(self) -> None:
-        say("=== Starting PostgreSQL, broker, web server, bridge and Celery on 127.0.0.1")
+        say("=== Starting PostgreSQL, broker, web server, birth endpoint, bridge and Celery on 127.0.0.1")
         stack, supervisor = self.stack, self.supervisor
         await stack.start_database(supervisor)
         self.simulated = await enrol_simulated(stack, supervisor, BATCHES)
-        self.agent = await enrol_agent(stack, supervisor, "zh")
         await stack.start_services(supervisor)
         self.ctl = Framectl(stack.url, await stack.api_token(supervisor))
+        self.agent = await claim_agent(stack, supervisor, self.ctl, "zh")
+        say("The full agent's frame was born: it made its key, and its label's claim token became its certificate.")
         say(f"Console: {stack.url}/  (user {USER}, password {stack.password})")
 
     async def _birth(self) -> None:

@@ -1,17 +1,20 @@
 """Frames on this machine: one full device agent, and many simulated ones in one process."""
 
+import csv
+import os
 import shutil
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from standalone.ctl import Framectl
 from standalone.service import Service
 from standalone.stack import ROOT, Stack
 from standalone.supervisor import Supervisor
 
-AGENT = "living-room"
-"""Prefix of the full agent's id; the only frame of its batch, so its id is ``living-room-0001``."""
-
+AGENT = "living-room-0001"
+"""The full agent's frame."""
+HARDWARE = "rk3588"
 
 ENVIRONMENT = {"PYTHONUNBUFFERED": "1", "PYTHONPATH": str(ROOT)}
 
@@ -43,16 +46,29 @@ async def enrol_simulated(stack: Stack, supervisor: Supervisor, batches: list[Ba
     return out
 
 
-async def enrol_agent(stack: Stack, supervisor: Supervisor, locale: str) -> Path:
-    """Enrol the full agent's frame; its folder, in which ``identity/`` is complete and ``trust/`` is not yet."""
-    fresh = stack.var / "agent-enrolment"
-    await stack.manage(
-        supervisor, "enrol_frames", "--prefix", AGENT, "--count", "1", "--locale", locale, "--out", str(fresh)
-    )
+async def claim_agent(stack: Stack, supervisor: Supervisor, ctl: Framectl, locale: str) -> Path:
+    """The full agent's frame is born as in a factory and a home: made known by a CSV, then claimed with its label's
+    token over HTTPS. Its folder, in which ``identity/`` is complete and ``trust/`` is not yet."""
+    known, claims = stack.var / "agent.csv", stack.var / "agent-claims.csv"
+    known.write_text(f"frame_id,household,locale,hardware\n{AGENT},{AGENT},{locale},{HARDWARE}\n")
+    claims.unlink(missing_ok=True)  # of a telling that was interrupted here
+    await ctl("frames", "import", str(known), "--claims", str(claims), quiet=True)
+    label = stack.var / "agent-label"
+    with claims.open() as file:
+        _write_secret(label, next(csv.DictReader(file))["url"])
     folder = stack.var / "agent"
-    folder.mkdir(mode=0o700, exist_ok=True)
-    shutil.copytree(fresh / f"{AGENT}-0001", folder / "identity", dirs_exist_ok=True)
+    where = ("--dir", str(folder), "--ca", str(stack.ca), "--hardware", HARDWARE, "--locale", locale)
+    argv = [sys.executable, "-m", "device_agent", "claim", *where, "--token-file", str(label)]
+    await supervisor.run_once("claim", argv, env=ENVIRONMENT, cwd=ROOT)
+    for spent in (known, claims, label):
+        spent.unlink()
     return folder
+
+
+def _write_secret(path: Path, text: str) -> None:
+    path.unlink(missing_ok=True)
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(text)
 
 
 def copy_anchors(offline: Path, trust: Path) -> None:

@@ -92,6 +92,7 @@ class Stack:
             "FRAMEFLEET_SECRET_KEY": self.secret_key,
             "DATABASE_URL": self.postgres.url,
             "MQTT_URL": self.broker.url,
+            "FRAMEFLEET_BIRTH_URL": self.birth_url,
             "MQTT_CA": str(self.ca),
             "MQTT_CERT": str(bridge / "cert.pem"),
             "MQTT_KEY": str(bridge / "key.pem"),

@@ -24,8 +24,8 @@ from standalone.frames import (
     Batch,
     People,
     agent_service,
+    claim_agent,
     copy_anchors,
-    enrol_agent,
     enrol_simulated,
     simulator_service,
 )
@@ -78,10 +78,10 @@ class World:
         stack, supervisor = self.stack, self.supervisor
         await stack.start_database(supervisor)
         frames = await enrol_simulated(stack, supervisor, [Batch("sim", SIMULATED, "zh")])
-        self.agent = await enrol_agent(stack, supervisor, "zh")
         await stack.start_services(supervisor)
         self.token = await stack.api_token(supervisor)
         self.ctl = Framectl(stack.url, self.token)
+        self.agent = await claim_agent(stack, supervisor, self.ctl, "zh")
         self.offline = stack.var / "offline"
         await self.ctl("keys", "create", "--out", str(self.offline), quiet=True)
         await self.ctl("repository", "init", "--offline", str(self.offline), quiet=True)
