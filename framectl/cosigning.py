@@ -5,6 +5,7 @@ what was signed before and adds only what this release lists, and the bytes are 
 """
 
 from collections.abc import Sequence
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import msgspec
@@ -20,14 +21,14 @@ from protocol.errors import Refused
 from protocol.repository import ROLE_OF_KIND, artifact_manifest, role_of
 
 
-def cosign(folder: OfflineFolder, path: Path, keys: Sequence[str]) -> SignedRelease:
+def cosign(folder: OfflineFolder, path: Path, keys: Sequence[str], now: datetime) -> SignedRelease:
     """Sign where these keys belong and write the package anew; the folder takes part as if it had begun the release.
 
     Without a key that belongs anywhere, only what others have signed is taken over. Raises CommandFailed.
     """
     with Package.open(path) as package:
         documents = {role: tuf.parse(role, msgspec.json.encode(one)) for role, one in package.documents.items()}
-        epoch = _check(folder, package, documents)
+        epoch = _check(folder, package, documents, now)
         _refuse_other_proposal(folder, package)
         package.verify_artifacts()
         if missing(documents, folder.documents):
@@ -55,7 +56,7 @@ def _refuse_other_proposal(folder: OfflineFolder, package: Package) -> None:
         folder.refuse_open_proposal()
 
 
-def _check(folder: OfflineFolder, package: Package, documents: tuf.Documents) -> int:
+def _check(folder: OfflineFolder, package: Package, documents: tuf.Documents, now: datetime) -> int:
     """The release's security epoch. Raises CommandFailed unless the documents say what the package claims."""
     manifest = package.manifest
     path = f"release/{manifest.name}-{manifest.version}.json"
@@ -67,6 +68,8 @@ def _check(folder: OfflineFolder, package: Package, documents: tuf.Documents) ->
                 f"The package brings version {document.signed.version} of the {role} document, but {comes} comes next "
                 "here: pull first, or have it signed anew."
             )
+        if document.signed.expires > tuf.expiry(now) + timedelta(days=1) or document.signed.delegations is not None:
+            raise CommandFailed(f"The package's {role} document delegates, or is valid for too long: do not sign it.")
         before = folder.documents[role].signed.targets
         if any(document.signed.targets.get(kept) != target for kept, target in before.items()):
             raise CommandFailed(f"The package's {role} document changes what was signed before: do not sign it.")

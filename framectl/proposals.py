@@ -6,7 +6,7 @@ a key of their own, on a machine of their own; when the last signature is there 
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from securesystemslib.signer import Key, Signer
@@ -65,6 +65,28 @@ def add_signatures(proposed: tuf.Documents, current: tuf.Documents, signers: Seq
             if any(signer.public_key.keyid == keyid for signer in signers):
                 raise CommandFailed(f"The signature of {label(need.unsigned[keyid])} does not hold: look at that key.")
     return done
+
+
+def refuse_tampered(current: tuf.Documents, proposed: tuf.Documents, now: datetime) -> None:
+    """The folder goes from hand to hand: a proposal may change keys, thresholds and dates, which its signers are shown,
+    and nothing else. Raises CommandFailed."""
+    for role, document in proposed.items():
+        signed, before = document.signed, current.get(role)
+        what = None
+        if signed.version != (1 if before is None else before.signed.version + 1):
+            what = f"has version {signed.version}, which does not come next"
+        elif signed.expires > tuf.expiry(now) + timedelta(days=1):
+            what = f"would be valid until {signed.expires:%Y-%m-%d}"
+        elif role in tuf.TARGETS_ROLES and signed.targets != ({} if before is None else before.signed.targets):
+            what = "lists other files than before"
+        elif role in DELEGATIONS and signed.delegations is not None:
+            what = "delegates further"
+        elif role == "targets":
+            paths = {name: (entry.paths, entry.terminating) for name, entry in tuf.delegations(document).items()}
+            if paths != {name: (list(own), True) for name, own in DELEGATIONS.items()}:
+                what = "delegates something else than it should"
+        if what is not None:
+            raise CommandFailed(f"The proposed {role} document {what}: do not sign it, and ask who carried the folder.")
 
 
 def missing(proposed: tuf.Documents, current: tuf.Documents) -> list[tuf.Need]:

@@ -20,7 +20,7 @@ from framectl.errors import CommandFailed
 from framectl.files import write_file
 from framectl.offline import OfflineFolder
 from framectl.output import show
-from framectl.proposals import Proposal, add_signatures, check_holders, missing
+from framectl.proposals import Proposal, add_signatures, check_holders, missing, refuse_tampered
 from framectl.publickeys import PublicKey, check_name, label, read_public, write_public
 from protocol.repository import DELEGATIONS, DIRECTOR_ROOT
 
@@ -170,6 +170,7 @@ def _sign(arguments: Namespace) -> None:
             raise CommandFailed(
                 "A release is waiting for signatures: add yours with `framectl release sign --add PACKAGE.zip`."
             )
+        refuse_tampered(folder.documents, proposal.documents, datetime.now(UTC))
         done = add_signatures(proposal.documents, folder.documents, folder.signers(arguments.key))
         if not done:
             lacks = "; ".join(str(need) for need in missing(proposal.documents, folder.documents))

@@ -60,7 +60,7 @@ def _sign(arguments: Namespace) -> None:
         if any(given) or arguments.adapter or arguments.security_epoch is not None:
             raise CommandFailed("--add takes the package as it is: give only --offline and --key with it.")
         with OfflineFolder.open(arguments.offline) as folder:
-            signed = cosign(folder, arguments.add, arguments.key)
+            signed = cosign(folder, arguments.add, arguments.key, datetime.now(UTC))
     else:
         with OfflineFolder.open(arguments.offline) as folder:
             signed = sign_release(folder, _request(arguments), arguments.out, datetime.now(UTC))

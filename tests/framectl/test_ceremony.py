@@ -4,7 +4,9 @@ import json
 import os
 import shutil
 import stat
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -226,6 +228,39 @@ def test_changes_are_proposed_before_they_are_signed_and_can_be_given_up(started
     assert versions(started.folder)["targets"] == 1
     assert "No key is called" in started.refused("keys", "revoke", started.folder, "nobody")
     assert main(["keys", "drop", started.folder]) == 1
+
+
+def test_signers_are_shown_whose_keys_come_and_go(started: People) -> None:
+    started.new("gina")
+    started.does("keys", "rotate", started.folder, "--role=root", f"--add={started.public('gina')}", "--remove=carol")
+    started.does("keys", "rotate", started.folder, "--role=lora", "--threshold=1")
+    changes = started.does("keys", "status", started.folder)["changes"]
+    assert [change.partition(" (")[0] for change in changes] == ["root: adds gina", "lora: 1 must sign, not 2"]
+    assert "removes carol (" in changes[0]
+
+
+@pytest.mark.parametrize(
+    ("role", "change", "sentence"),
+    [
+        ("lora", lambda signed: signed["targets"].update({"lora/x": {"length": 1, "hashes": {"sha256": "0" * 64}}}),
+         "lists other files"),
+        ("lora", lambda signed: signed.update(version=2**31), "does not come next"),
+        ("root", lambda signed: signed.update(expires="2199-01-01T00:00:00Z"), "would be valid until 2199"),
+        ("targets", lambda signed: signed["delegations"]["roles"][1].update(paths=["*"]), "delegates something else"),
+        ("agent", lambda signed: signed.update(delegations={"keys": {}, "roles": []}), "delegates further"),
+    ],
+)  # fmt: skip
+def test_what_somebody_changed_on_the_way_is_not_signed(
+    started: People, role: str, change: Callable[[dict[str, Any]], None], sentence: str
+) -> None:
+    started.does("keys", "renew", started.folder)
+    path = Path(started.folder) / "metadata" / "proposed.json"
+    proposal = json.loads(path.read_text())
+    change(proposal["documents"][role]["signed"])
+    path.write_text(json.dumps(proposal))
+    said = started.refused("keys", "sign", started.folder, "--key", started.key("dora"))
+    assert f"The proposed {role} document" in said
+    assert sentence in said
 
 
 @pytest.mark.parametrize("content", [b"", b"{}", b"[1]", b'{"documents": {"root": 1}, "release": null}', b"\xff"])
