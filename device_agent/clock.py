@@ -34,6 +34,9 @@ SAVE_EVERY = dt.timedelta(hours=1)
 DOCUMENT = "clock"
 """Name of the floor among the frame's documents."""
 
+LATEST_MS = 253_402_300_799_999
+"""The end of the year 9999, which dates of messages end with."""
+
 Source = Literal["wall", "signed"]
 
 
@@ -98,7 +101,8 @@ class SecurityClock:
     def date_ms(self) -> int:
         """What events are dated with, in ms since 1970: the time where it is known, else whatever the wall says."""
         now = self.now()
-        return int(self._wall() * 1000) if now is None else int(now.timestamp() * 1000)
+        seconds = self._wall() if now is None else now.timestamp()
+        return min(max(int(seconds * 1000), 0), LATEST_MS)
 
     def learn(self, at: int) -> None:
         """The director says it is ``at`` (ms), for a nonce that was ours. Raises Refused when that cannot be."""

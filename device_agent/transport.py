@@ -39,6 +39,8 @@ QUEUE = 256
 KEEPALIVE_S = 60
 IDLE_S = 0.5
 """The loop looks up this often, so that stopping takes no longer."""
+ANEW_S = 30.0
+"""After a context for a new connection could not be made (a file is damaged), it is tried again this much later."""
 
 
 class Line(Protocol):
@@ -75,6 +77,7 @@ class MqttDriver:
         self._subscribing: dict[int, str] = {}
         self._faults: set[str] = set()
         self._standing = False
+        self._anew_at = 0.0
         self._generation = line.generation
         self._client = self._make_client(line.context())
 
@@ -135,11 +138,13 @@ class MqttDriver:
 
     def _connect_anew(self) -> None:
         """Where the line asks for it, by a client of its own: paho keeps its TLS for good."""
-        if self._line.generation == self._generation:
+        if self._line.generation == self._generation or time.monotonic() < self._anew_at:
             return
         log.info("Connecting anew.")
+        self._anew_at = time.monotonic() + ANEW_S
         generation = self._line.generation
         client = self._make_client(self._line.context())
+        self._anew_at = 0.0
         old, self._client, self._generation = self._client, client, generation
         self._lost()
         old.disconnect()

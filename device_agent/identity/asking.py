@@ -51,6 +51,7 @@ class Asking:
         self._tries = 0
         self._walk: Exchange[None] | None = None
         self._walked_at: float | None = None
+        self._told: set[str] = set()
 
     @property
     def deadline(self) -> float | None:
@@ -89,7 +90,7 @@ class Asking:
             case TimeAnswer(time=envelope):
                 return self._judge(lambda: verify_time(envelope, self._trust().director_root, answer.nonce), now)
             case RefusedAnswer(detail=detail):
-                self._note("no_time", f"The backend does not say what time it is: {detail}")
+                self._tell("no_time", f"The backend does not say what time it is: {detail}")
                 self._nonce = None
         return []
 
@@ -127,10 +128,17 @@ class Asking:
             may_walk = self._walked_at is None or now - self._walked_at >= WALK_EVERY_S
             if may_walk and refused.reason in (Reason.WRONG_SIGNATURE, Reason.OLD_VERSION):
                 return self._look_for_roots(now)
-            self._note(refused.reason.value, refused.detail)
+            self._tell(refused.reason.value, refused.detail)
             return []
         self._at = None
+        self._told.clear()
         return []
+
+    def _tell(self, kind: str, detail: str) -> None:
+        """Each kind once until the time is known: whoever answers may do so again and again."""
+        if kind not in self._told:
+            self._told.add(kind)
+            self._note(kind, detail)
 
     def _look_for_roots(self, now: float) -> list[Command]:
         self._walked_at, self._at = now, None

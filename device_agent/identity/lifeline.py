@@ -117,7 +117,14 @@ class Lifeline:
 
     def context(self) -> ssl.SSLContext:
         """For the next connection. Raises OSError, ConfigError."""
-        return self._pairs.context(self._clock)
+        try:
+            return self._pairs.context(self._clock)
+        except (OSError, ConfigError):
+            if not self._pairs.trying:
+                raise
+            self._pairs.fall_back()
+            self._renewal.untaken(self._now)
+            return self._pairs.context(self._clock)
 
     def failed(self, *, refused: bool, dates: bool, now: float) -> None:
         """There was no connection: the broker could not be reached, or was there and ``refused`` (see the Line)."""

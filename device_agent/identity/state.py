@@ -15,7 +15,10 @@ def identity_state(pairs: Pairs, clock: SecurityClock) -> dict[str, Any]:
     """Of a running agent."""
     now = clock.now()
     told = {"source": clock.source, "now": None if now is None else _text(now)}
-    return {"clock": told, "certificate": _certificate(pairs, now)}
+    try:
+        return {"clock": told, "certificate": _certificate(pairs, now)}
+    except ConfigError:  # it is being exchanged right now, or the disk is damaged
+        return {"clock": told, "certificate": None}
 
 
 def stored_state(folder: Path) -> dict[str, Any]:

@@ -148,5 +148,7 @@ def test_a_full_disk_costs_the_floor_no_more_than_a_restart() -> None:
 def test_times_at_the_end_of_the_calendar_are_not_believed() -> None:
     clock = SecurityClock(MemoryDocuments({}), 1, wall=lambda: 1e15, elapsed=lambda: 0.0)
     assert clock.now() is None
+    assert clock.date_ms() == 253_402_300_799_999, "what a message can carry"
+    assert SecurityClock(MemoryDocuments({}), 1, wall=lambda: -5.0).date_ms() == 0
     clock.witness(253_402_300_799_999)
     assert msgspec.json.decode(msgspec.json.encode(clock.floor)), "it is a date"

@@ -209,6 +209,20 @@ def test_what_is_granted_is_taken_and_a_connection_made_anew(make: Made) -> None
     assert not frame.pairs.trying
 
 
+def test_a_new_pair_that_is_damaged_on_the_disk_gives_way_at_once(make: Made) -> None:
+    frame = make()
+    born = frame.pairs.certificate()
+    key = frame.pairs.next_key()
+    public = x509.load_pem_x509_csr(key.request(FRAME).encode()).public_key()
+    granted = accept(FRAME, key.public, pem(CA.issue(FRAME, public)), pem(CA.certificate), [CA.certificate], NOW)
+    frame.pairs.adopt(granted)
+    frame.pairs.current.cert.write_bytes(b"")
+    frame.lifeline.context()
+    assert frame.pairs.certificate() == born
+    frame.do(frame.lifeline.tick(0.0))
+    assert [kind for kind, _ in frame.core.notes] == ["renewal_failed"]
+
+
 def test_a_frame_that_knows_no_endpoint_says_so_once(make: Made) -> None:
     frame = make(end=NOW - DAY, endpoint=False)
     frame.refuse(20)
