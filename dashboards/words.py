@@ -110,6 +110,9 @@ REASON = {
     "npu_fault": _("NPU fault: the CPU took over"),
     "subscription_refused": _("Broker refused a subscription"),
     "outbox_gap": _("Measurements lost: the outbox was full"),
+    "renewal_failed": _("Certificate not renewed"),
+    "certificate_lapsed": _("Certificate lapsed"),
+    "unknown_authority": _("Unknown authority beside a certificate"),
 }
 
 ROLE = {
