@@ -296,6 +296,29 @@ def test_people_pause_resume_and_roll_back(pushed: Desk, capsys: pytest.CaptureF
     assert [event["reason"] for event in events if event["kind"] in ("pause", "paused")] == ["lunch"]
 
 
+def test_a_group_has_hours_and_a_budget_and_a_rollout_asks_before_a_base_model(
+    pushed: Desk, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from tests.ota.world import enrol, report
+
+    main(["groups", "create", "all"])
+    capsys.readouterr()
+    assert main(["groups", "transfer", "all", "--quiet-hours", "08:00-22:00", "--daily-mb", "200"]) == 0
+    assert "quiet 08:00-22:00, 200 MB a day" in capsys.readouterr().out
+    (group,) = printed(capsys, "groups", "list")
+    assert (group["quiet_hours"], group["daily_mb"]) == ("08:00-22:00", 200)
+    assert "08:00-22:00" in sentence(capsys, "groups", "transfer", "all", "--quiet-hours", "8-22")
+    assert "budget" in sentence(capsys, "groups", "transfer", "all", "--daily-mb", "0")
+    assert main(["groups", "transfer", "all"]) == 0
+    assert "no bounds" in capsys.readouterr().out
+
+    for frame in enrol(3):
+        report(frame, "idle", None)
+    start = ("rollout", "start", "--release", "talking-portrait 1.0", "--group", "all")
+    assert "3 of 3 frames of the group all lack base/" in sentence(capsys, *start)
+    assert printed(capsys, *start, "--with-base-model")["state"] == "running"
+
+
 def test_a_frame_is_shown_with_its_failure_and_lip_errors(pushed: Desk, capsys: pytest.CaptureFixture[str]) -> None:
     from fleet.services.reports import record_reported
     from protocol.errors import Reason
@@ -322,6 +345,8 @@ def test_a_frame_is_shown_with_its_failure_and_lip_errors(pushed: Desk, capsys: 
         (("rollout", "watch", "7"), "no rollout"),
         (("rollout", "start", "--release", "portrait 1.0", "--group", "x"), "no release"),
         (("groups", "create", "x", "--query", "weight=3"), "weight"),
+        (("groups", "transfer", "nobody"), "no group"),
+        (("groups", "transfer", "nobody", "--quiet-hours", "8-22"), "no group"),
         (("frames", "--token", "wrong"), "does not accept this token"),
     ],
 )
