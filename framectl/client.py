@@ -87,6 +87,10 @@ class Client:
         """The JSON answer of a PUT."""
         return self._json("PUT", path, json=body)
 
+    def delete(self, path: str) -> None:
+        """A DELETE, whose answer says nothing."""
+        self._read("DELETE", path, MAX_ANSWER)
+
     def watch(self, path: str) -> Iterator[Any]:
         """The JSON answer of a GET, again and again; None while the server is silent, which is borne for a while."""
         silent_since: float | None = None

@@ -48,7 +48,7 @@ class GroupList(APIView):
 class GroupTransfer(APIView):
     """``PUT groups/transfer/ {"name", "quiet_hours": "08:00-22:00", "daily_mb": 200}``"""
 
-    actions: ClassVar = {"PUT": Action.EDIT_GROUPS}
+    actions: ClassVar = {"PUT": Action.SET_POLICY}
 
     def put(self, request: Request) -> Response:
         """When and how much the group's frames may download; "" and null lift a bound."""

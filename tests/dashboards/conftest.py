@@ -1,6 +1,6 @@
 """Imported before Django is set up: what needs Django is imported by the fixtures themselves."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -12,7 +12,13 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-def user(db: None) -> "User":
+def quick_passwords(settings: Any) -> None:
+    """Argon2 takes its time, on purpose; only the tests about passwords themselves wait for it."""
+    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher", *settings.PASSWORD_HASHERS]
+
+
+@pytest.fixture
+def user(db: None, quick_passwords: None) -> "User":
     from fleet.permissions import Role
     from tests.fleet.factories import make_user
 
