@@ -87,11 +87,11 @@ def _install(
     signed = yield from _agree(release, targets, ports, retry)
     _require_epoch(signed[0], cast(int, (yield Perform(ports.epoch.floor))), installer.journal)
     keep = installer.journal.files() | {target.sha256 for target in signed}
-    yield from fetch_missing(signed[:1], keep, ports, policy, progress, retry)
+    yield from fetch_missing(signed[:1], signed, keep, ports, policy, progress, retry)
     _check_manifest(ports.store.read(release.sha256), targets)
     slot = _compatible(signed, identity)
     _may_bring_base_model(signed, ports, policy)
-    yield from fetch_missing(signed[1:], keep, ports, policy, progress, retry)
+    yield from fetch_missing(signed[1:], signed, keep, ports, policy, progress, retry)
     installer.apply(Fetched())
 
     def check() -> None:

@@ -17,6 +17,7 @@ log = logging.getLogger(__name__)
 
 def fetch_missing(
     signed: Items[SignedTarget],
+    of: Items[SignedTarget],
     keep: frozenset[str],
     ports: Ports,
     policy: TransferPolicy,
@@ -24,16 +25,17 @@ def fetch_missing(
     retry: RetryPolicy,
 ) -> Program[None]:
     """Fetch what of ``signed`` is not in the store, once there is room for all of it; ``keep`` may not go to make
-    room. Raises Refused."""
+    room. Progress is told of everything that belongs to the release, ``of``. Raises Refused."""
     missing = [target for target in signed if not ports.store.has(target.sha256)]
     if not missing:
         return
     _make_room(missing, keep, ports)
-    held = sum(min(ports.store.held(target.sha256), target.length) for target in missing)
+    whole = [target for target in of if not ports.store.has(target.sha256)]
+    held = sum(min(ports.store.held(target.sha256), target.length) for target in whole)
     usage = ports.transfer.usage
     meter = DownloadMeter(policy, usage, progress, ports.transfer.local_time)
     try:
-        progress.began(sum(target.length for target in missing), held)
+        progress.began(sum(target.length for target in whole), held)
         with closing(ports.transfer.ranges(policy.http)) if policy.http is not None else nullcontext() as ranges:
             way = Way(meter=meter, ranges=ranges, indexes=StoredIndexes(ports.store))
             for target in missing:

@@ -81,7 +81,9 @@ def test_a_frame_that_has_the_base_model_takes_the_delta(world: World) -> None:
 
 def test_a_download_waits_for_quiet_hours_to_end_and_says_so(world: World) -> None:
     world.offer(world.first, base_model=True, quiet_from=0, quiet_to=7 * 60)
-    assert world.frame.reports[-1].figures["waiting_s"] == 7 * HOUR
+    figures = world.frame.reports[-1].figures
+    assert figures["waiting_s"] == 7 * HOUR
+    assert figures["total_bytes"] == len(BUNDLE) + world.first.release.length
     world.frame.wait(7 * HOUR - 1)
     assert (world.state, world.partial) == ("downloading", 0)
     assert not any(topic.startswith("repo/chunk") for topic in world.frame.fetched)
