@@ -66,8 +66,10 @@ def load(uri: str) -> Signer:
 
 
 def import_public(uri: str) -> Key:
-    """The public part of a private key that a token or a key service holds. Raises CommandFailed."""
+    """The public part of a private key, wherever that is. Raises CommandFailed."""
     scheme, _, rest = uri.partition(":")
+    if scheme == "file":
+        return _from_file(Path(rest)).public_key
     if scheme == "pkcs11":
         return import_public(_hsm_uri(rest))
     if scheme == "hsm":

@@ -53,7 +53,7 @@ def _add_new(commands: Any, common: ArgumentParser) -> None:
     new.add_argument("--passphrase", action="store_true", help=f"encrypt the file (or set {signers.PASSPHRASE})")
     new.add_argument("--pkcs11", metavar="TOKEN", help="make the key on the token with this label; no FILE.pem then")
     new.add_argument("--id", type=int, default=2, help="the key's number on the token (default: 2)")
-    new.add_argument("--uri", help="use the existing key hsm:..., pkcs11:... or awskms:...; no FILE.pem then")
+    new.add_argument("--uri", help="use the existing key file:..., hsm:..., pkcs11:... or awskms:...")
     new.set_defaults(run=_new)
 
 
@@ -101,6 +101,8 @@ def _new(arguments: Namespace) -> None:
     private = arguments.out
     public_path = private.with_suffix(".pub")
     name = check_name(arguments.name or private.stem)
+    if private == public_path:
+        raise CommandFailed(f"{private} is where the public key will be: name the private one FILE.pem.")
     if public_path.exists():
         raise CommandFailed(f"{public_path} exists already and keys are never overwritten: choose another name.")
     if arguments.pkcs11 and arguments.uri:
@@ -110,6 +112,8 @@ def _new(arguments: Namespace) -> None:
         key = signers.import_public(uri)
     elif arguments.uri:
         uri, key = arguments.uri, signers.import_public(arguments.uri)
+        if uri.startswith("file:"):  # from where the public key file lies
+            uri = f"file:{os.path.relpath(uri.removeprefix('file:'), public_path.parent)}"
     else:
         passphrase = os.environ.get(signers.PASSPHRASE)
         if passphrase is None and arguments.passphrase:

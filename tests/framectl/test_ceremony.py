@@ -210,6 +210,20 @@ def test_a_public_key_file_leads_to_its_private_key(started: People) -> None:
     )
 
 
+def test_an_existing_private_key_gets_its_public_key_file_again(started: People) -> None:
+    before = json.loads(Path(started.public("alice")).read_text())
+    (started.home / "elsewhere").mkdir()
+    out = started.home / "elsewhere" / "alice.pem"
+    started.does("keys", "new", "--out", str(out), "--uri", started.key("alice"))
+    again = json.loads(out.with_suffix(".pub").read_text())
+    assert again == before | {"uri": "file:../alice.pem"}
+    assert not out.exists()
+    started.does("keys", "renew", started.folder, "--document=root")
+    assert started.does("keys", "sign", started.folder, "--key", str(out.with_suffix(".pub")))["signed"]
+    assert "name the private one" in started.refused("keys", "new", "--out", str(started.home / "x.pub"))
+    assert not (started.home / "x.pub").exists()
+
+
 def test_renewed_documents_say_the_same_for_another_year(started: People) -> None:
     said = started.does("keys", "renew", started.folder)
     assert set(said["proposed"].values()) == {2}

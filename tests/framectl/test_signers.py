@@ -197,26 +197,25 @@ def test_keys_ceremonies_and_releases_touch_no_network(tmp_path: Path, online_fi
     if subprocess.run(["unshare", "--net", "--map-root-user", "true"], capture_output=True).returncode:
         pytest.skip("This machine lets nobody take the network away from a process (unshare --net).")
     (tmp_path / "base.bundle").write_bytes(BASE)
-    script = f"""
-        set -e
-        ctl() {{ {sys.executable} -m framectl "$@" > /dev/null; }}
-        cd {tmp_path}
-        for name in alice bob; do ctl keys new --out $name.pem; done
-        ctl keys ceremony --out folder --online {online_file} --root-key alice.pub --root-key bob.pub \\
-            --root-threshold 2 --targets-key bob.pub
-        ctl keys sign folder --key alice.pem
-        ctl keys sign folder --key bob.pem
-        ctl release sign --offline folder --key bob.pub --name portrait --version 1.0 --base-model base.bundle \\
-            --out 1.zip
-        ctl keys rotate folder --role targets --add alice.pub --threshold 2
-        ctl keys sign folder --key bob.pem
-        ctl keys sign folder --key alice.pem
-        ctl keys status folder
+    lines = f"""
+        keys new --out alice.pem
+        keys new --out bob.pem
+        keys ceremony --out folder --online {online_file} --root-key alice.pub --root-key bob.pub --root-threshold 2 \
+            --targets-key bob.pub
+        keys sign folder --key alice.pem
+        keys sign folder --key bob.pem
+        release sign --offline folder --key bob.pub --name portrait --version 1.0 --base-model base.bundle --out 1.zip
+        keys rotate folder --role targets --add alice.pub --threshold 2
+        keys sign folder --key bob.pem
+        keys sign folder --key alice.pem
+        keys status folder
     """
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    commands = [line.split() for line in lines.replace("\\\n", "").strip().splitlines()]
+    script = f"from framectl.__main__ import main\nassert [main(one) for one in {commands!r}] == [0] * {len(commands)}"
     done = subprocess.run(
-        ["unshare", "--net", "--map-root-user", "bash", "-c", script], env=environment, capture_output=True, text=True
-    )
+        ["unshare", "--net", "--map-root-user", sys.executable, "-c", script],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}, cwd=tmp_path, capture_output=True, text=True,
+    )  # fmt: skip
     assert done.returncode == 0, done.stderr
     with OfflineFolder.open(tmp_path / "folder") as folder:
         assert folder.documents["root"].signed.version == 2
