@@ -41,7 +41,7 @@ from device_agent.storage.store import FileStore
 from device_agent.transfer.ports import TransferPorts
 from device_agent.transfer.usage import FileUsage
 from device_agent.transport import MqttDriver
-from device_agent.trust.epoch import FileEpoch
+from device_agent.trust.epoch import epoch_store
 from device_agent.trust.image import ImageTrust, director_root
 from protocol import topics
 from protocol.exchange import Command
@@ -79,7 +79,7 @@ class Agent:
             outbox=self._outbox,
             trial=StoreTrial(self._store, renderer, quiet, self._record),
             trust=partial(ImageTrust, now=clock.now),
-            epoch=FileEpoch(folder.epoch),
+            epoch=epoch_store(settings.epoch_helper, folder.epoch),
             security_now=clock.now,
             now_ms=clock.date_ms,
             witness=clock.witness,

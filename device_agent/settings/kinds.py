@@ -102,6 +102,12 @@ class Folder(Text):
         return Path(value)
 
 
+class Program(Folder):
+    """A file that can be run."""
+
+    allowed = "a program's path"
+
+
 class Folders:
     """Paths: a list in the file, joined by ``:`` in the environment, a repeated argument."""
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_type_hints
 
-from device_agent.settings.kinds import Broker, Choice, ConfigError, Folder, Folders, Kind, Number, Whole
+from device_agent.settings.kinds import Broker, Choice, ConfigError, Folder, Folders, Kind, Number, Program, Whole
 
 DEFAULT_FILE = Path("/etc/framefleet/agent.toml")
 """Read when it is there; a file that was named must be there."""
@@ -53,6 +53,9 @@ class Settings:
     outbox_mb: Annotated[int, Whole(1, 1_024), "disk that events may take until the backend has them"] = 16
     outbox_events: Annotated[int, Whole(1_000, 10_000_000), "events kept until the backend has them"] = 100_000
     disk_reserve_mb: Annotated[int, Whole(1, 1_000_000), "disk that downloads leave free"] = 64
+    epoch_helper: Annotated[
+        Path | None, Program(), "the board's program that keeps the security epoch (get, raise N); without one, a file"
+    ] = None
 
     @property
     def core_mask(self) -> int:

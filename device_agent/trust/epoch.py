@@ -147,6 +147,11 @@ class CommandEpoch:
         return EpochUnknown(f"The helper for the security epoch, {name}, {what}: look at the board.")
 
 
+def epoch_store(helper: Path | None, path: Path) -> EpochStore:
+    """The board's own place where it has one, else a file."""
+    return FileEpoch(path) if helper is None else CommandEpoch([str(helper)])
+
+
 def _end(process: subprocess.Popen[bytes]) -> None:
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)

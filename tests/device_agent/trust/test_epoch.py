@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from device_agent.storage.disk import RealDisk, using
-from device_agent.trust.epoch import CommandEpoch, EpochUnknown, FileEpoch
+from device_agent.trust.epoch import CommandEpoch, EpochUnknown, FileEpoch, epoch_store
 from protocol.messages import TargetRef
 from tests.device_agent.frame import FRAME, Frame
 from tests.device_agent.repository import Published, Repository, desired
@@ -149,6 +149,17 @@ def test_a_helper_that_cannot_be_relied_on_is_no_low_floor(tmp_path: Path, body:
     epoch = CommandEpoch(helper(tmp_path, body), timeout_s=0.5)
     with pytest.raises(EpochUnknown, match=told):
         epoch.raise_to(5)
+
+
+def test_a_board_with_a_helper_keeps_no_file(tmp_path: Path) -> None:
+    program = tmp_path / "rpmb"
+    program.write_text(f"#!{sys.executable} -SE\n{GOOD}")
+    program.chmod(0o700)
+    epoch_store(program, tmp_path / "epoch").raise_to(3)
+    assert epoch_store(program, tmp_path / "epoch").floor() == 3
+    assert not (tmp_path / "epoch").exists()
+    epoch_store(None, tmp_path / "epoch").raise_to(2)
+    assert epoch_store(None, tmp_path / "epoch").floor() == 2
 
 
 def test_a_helper_that_is_not_there_is_said(tmp_path: Path) -> None:
