@@ -82,7 +82,7 @@ class FrameCore:
         self._session = Session(identity.frame_id, ports.outbox, self._hello, self._offered)
         self._installer.restarted()
         self._keep_epoch()
-        self._watch = Watch(self._installer, policy)
+        self._watch = Watch(self._installer, policy, self._whole)
         self._resume()
 
     # --- what a driver asks -------------------------------------------------------------------------------------------
@@ -306,6 +306,9 @@ class FrameCore:
                 kept.raise_to(committed.security_epoch if committed is not None else 0)
         except (Refused, OSError) as error:
             self._record_health(EPOCH, failure_of(error).detail)
+
+    def _whole(self, slot: Slot) -> bool:
+        return all(self._ports.store.has(name) for name in slot.files())
 
     def _collect(self) -> None:
         self._keep_epoch()  # a commit is what leaves something behind

@@ -24,6 +24,9 @@ WORDS: dict[type[events.Event], str] = {
     events.RefusedRelease: "release refused",
     events.RefusedOffer: "DesiredState has expired",
     events.Objected: "something else refused",
+    events.Crashed: "a film of the committed release crashed",
+    events.Steadied: "a film of the committed release ended well",
+    events.FellBack: "3 films in a row crashed",
     events.Restarted: "restart",
 }
 

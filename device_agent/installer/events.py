@@ -120,6 +120,23 @@ class Objected:
 
 
 @dataclass(frozen=True, slots=True)
+class Crashed:
+    """Rendering crashed or hung in a film of the committed release."""
+
+
+@dataclass(frozen=True, slots=True)
+class Steadied:
+    """After that, one of its films came to its end."""
+
+
+@dataclass(frozen=True, slots=True)
+class FellBack:
+    """The committed release crashes film after film: the one committed before it plays again."""
+
+    failure: Failure
+
+
+@dataclass(frozen=True, slots=True)
 class Restarted:
     """The agent started again."""
 
@@ -140,6 +157,9 @@ Event = (
     | RefusedRelease
     | RefusedOffer
     | Objected
+    | Crashed
+    | Steadied
+    | FellBack
     | Restarted
 )
 

@@ -5,9 +5,10 @@ ended. Neither the active slot nor the one that plays is ever written to: a new 
 
 A trial has two parts. First the golden clips run while the active release plays. What passes them is on probation: the
 new slot plays, while ``active`` still names the old one, so that anything that ends probation (a crash, another
-DesiredState, a journal that an older agent reads) falls back to the old release by itself. The single step that moves
-``active`` is ``Proved``. So a cut between any two steps leaves a release playing that was committed, or goes on with
-probation. Reports call both parts ``trial``; the table keeps them apart as the states ``trial`` and ``probation``.
+DesiredState, a journal that an older agent reads) falls back to the old release by itself. The single step of an
+installation that moves ``active`` is ``Proved``. So a cut between any two steps leaves a release playing that was
+committed, or goes on with probation. Reports call both parts ``trial``; the table keeps them apart as the states
+``trial`` and ``probation``.
 
 Every step is saved before anything else happens, then reported. A restart in mid-way is the event ``Restarted``: the
 installation begins anew from ``downloading``; what is in the store already is found there, so this costs no transfer.
@@ -15,6 +16,10 @@ On probation it goes on, and is counted unless the agent had been stopped in ord
 
 ``reverted`` means that a trial said no, ``failed`` that the release never got that far. In both the active slot is
 untouched.
+
+A committed release may still turn out to crash the renderer film after film. Then, between installations, the release
+committed before it plays again (``FellBack``), as long as its slot has not been overwritten and it is of no older
+security epoch: the other step that moves ``active``. The frame says so and waits for another DesiredState.
 
 Two events refuse a DesiredState as such, before anything is begun. ``RefusedOffer`` is for one that the director did
 sign for this frame and that names a release it may not install any more: it ends in ``failed`` with that release as
@@ -32,8 +37,10 @@ from device_agent.installer.events import (
     Began,
     Collect,
     Continued,
+    Crashed,
     Effect,
     Event,
+    FellBack,
     Fetched,
     Kept,
     Note,
@@ -48,6 +55,7 @@ from device_agent.installer.events import (
     Restarted,
     Save,
     Settled,
+    Steadied,
     Stopped,
     TrialBegan,
     Verified,
@@ -58,6 +66,9 @@ from protocol.messages import InstallState
 MAX_TRIAL_ATTEMPTS = 3
 """Trials of one release that may be cut off (power, a crash of the agent) before it counts as failed; on probation,
 starts that no orderly stop preceded without a playback in between."""
+
+MAX_CRASHES = 3
+"""Films of the committed release in a row that may crash before the one committed before it plays again."""
 
 State = InstallState | Literal["probation"]
 
@@ -82,9 +93,11 @@ _ANYWHERE: dict[type, str] = {
     Began: "downloading",
     RefusedOffer: "failed",
     Objected: SAME,
+    Crashed: SAME,
+    Steadied: SAME,
 }
 _INSTALLING: dict[type, str] = {RefusedRelease: "failed", Restarted: "downloading"}
-_AT_REST: dict[type, str] = {Restarted: SAME}
+_AT_REST: dict[type, str] = {Restarted: SAME, FellBack: "reverted"}
 
 TRANSITIONS: dict[State, dict[type, str]] = {
     "idle": {**_ANYWHERE, **_AT_REST},
@@ -102,8 +115,8 @@ TRANSITIONS: dict[State, dict[type, str]] = {
         NotPassed: "reverted",
     },
     "committed": {**_ANYWHERE, **_AT_REST},
-    "reverted": {**_ANYWHERE, **_AT_REST},
-    "failed": {**_ANYWHERE, **_AT_REST},
+    "reverted": {**_ANYWHERE, **_AT_REST, FellBack: SAME},
+    "failed": {**_ANYWHERE, **_AT_REST, FellBack: SAME},
 }
 """state -> event -> next state."""
 
@@ -172,8 +185,8 @@ def _verified(journal: Journal, event: Verified) -> _Content:
     if event.slot.release != journal.target:
         raise IllegalStep("the verified release is not the one on its way")
     if journal.other == "A":
-        return replace(journal, slot_a=event.slot), ()
-    return replace(journal, slot_b=event.slot), ()
+        return replace(journal, slot_a=event.slot, fallback=False), ()
+    return replace(journal, slot_b=event.slot, fallback=False), ()
 
 
 def _trial_began(journal: Journal, _: TrialBegan) -> _Content:
@@ -218,6 +231,7 @@ def _restarted(journal: Journal, _: Restarted) -> _Content:
 def _proved(journal: Journal, event: Proved) -> _Content:
     changed, _ = _progressed(journal, Progressed(event.playbacks, event.healthy_s))
     changed = replace(_with_progress(changed), active=journal.other, target=None, failure=None)
+    changed = replace(changed, fallback=journal.committed is not None, crashes=0)
     return replace(changed, active_lip_errors=changed.lip_errors, active_figures=changed.figures), (Collect(),)
 
 
@@ -249,6 +263,25 @@ def _objected(journal: Journal, event: Objected) -> _Content:
     return replace(journal, failure=event.failure) if quiet else journal, (Note(event.failure),)
 
 
+def _crashed(journal: Journal, _: Crashed) -> _Content:
+    return replace(journal, crashes=journal.crashes + 1), ()
+
+
+def _steadied(journal: Journal, _: Steadied) -> _Content:
+    return replace(journal, crashes=0), ()
+
+
+def _fell_back(journal: Journal, event: FellBack) -> _Content:
+    committed = journal.committed
+    if committed is None or journal.before is None:
+        raise IllegalStep("there is no release to fall back to")
+    # Nothing was measured lately of what plays now.
+    changed = replace(journal, active=journal.other, fallback=False, crashes=0, active_lip_errors=(), active_figures={})
+    if journal.state in ("idle", "committed"):
+        changed = replace(changed, target=committed.release, failure=event.failure)
+    return changed, (Note(event.failure),)
+
+
 _CONTENT: dict[type, Callable[..., _Content]] = {
     Kept: _kept,
     Settled: _settled,
@@ -265,5 +298,8 @@ _CONTENT: dict[type, Callable[..., _Content]] = {
     RefusedRelease: _refused,
     RefusedOffer: _refused_offer,
     Objected: _objected,
+    Crashed: _crashed,
+    Steadied: _steadied,
+    FellBack: _fell_back,
     Restarted: _restarted,
 }

@@ -84,6 +84,10 @@ class Journal(Struct, frozen=True, kw_only=True):
     probation: Probation | None = None
     """Only in the state ``trial``: the golden clips said yes, and the other slot plays."""
     trial_attempts: Annotated[int, Meta(ge=0)] = 0
+    crashes: Annotated[int, Meta(ge=0)] = 0
+    """Films of the committed release that crashed or hung, since one came to its end."""
+    fallback: bool = False
+    """Whether the other slot holds the release that was committed before this one."""
 
     def slot(self, name: SlotName | None) -> Slot | None:
         """The content of a slot, None for an empty one."""
@@ -108,6 +112,14 @@ class Journal(Struct, frozen=True, kw_only=True):
     def other(self) -> SlotName:
         """The slot that a new release goes into; it plays while that is on probation."""
         return "B" if self.active == "A" else "A"
+
+    @property
+    def before(self) -> Slot | None:
+        """The release committed before this one, if it is still there and of no older security epoch."""
+        committed, other = self.committed, self.slot(self.other)
+        if not self.fallback or committed is None or other is None:
+            return None
+        return other if other.security_epoch >= committed.security_epoch else None
 
     def files(self) -> frozenset[str]:
         """Hashes of everything a slot names."""

@@ -1,4 +1,5 @@
-"""Probation: counts what a release does while it plays uncommitted, and says when that is enough or too much.
+"""Probation: counts what a release does while it plays uncommitted, and says when that is enough or too much; and
+afterwards whether a committed release crashes film after film.
 
 Playbacks are saved at once, healthy time at most every SAVE_EVERY_S (flash wears out): a power cut costs the minutes
 since then. What cannot be saved is kept in memory and tried again; a release that has failed stops playing at once
@@ -6,11 +7,12 @@ all the same.
 """
 
 import logging
+from collections.abc import Callable
 
 from device_agent.installer.driver import Installer
-from device_agent.installer.events import Event, NotPassed, Progressed, Proved, Stopped
-from device_agent.installer.machine import MAX_TRIAL_ATTEMPTS
-from device_agent.installer.slots import Probation
+from device_agent.installer.events import Crashed, Event, FellBack, NotPassed, Progressed, Proved, Steadied, Stopped
+from device_agent.installer.machine import MAX_CRASHES, MAX_TRIAL_ATTEMPTS, TRANSITIONS, state_of
+from device_agent.installer.slots import Probation, Slot
 from device_agent.ports import TrialPolicy
 from device_agent.telemetry import sentence
 from protocol.errors import Reason
@@ -24,11 +26,15 @@ SAVE_AGAIN_S = 60.0
 
 
 class Watch:
-    """Watches over the release on probation, while there is one. ``now`` is seconds on the driver's clock."""
+    """Watches over the release that plays. ``now`` is seconds on the driver's clock, ``whole`` says whether a slot's
+    files are there."""
 
-    def __init__(self, installer: Installer, policy: TrialPolicy) -> None:
+    def __init__(
+        self, installer: Installer, policy: TrialPolicy, whole: Callable[[Slot], bool] = lambda slot: True
+    ) -> None:
         self._installer = installer
         self._policy = policy
+        self._whole = whole
         self._failure: Failure | None = None
         self._playbacks = 0
         self._healthy_s = 0.0
@@ -36,6 +42,8 @@ class Watch:
         self._counted_to: float | None = None
         self._save_at = 0.0
         self._blocked_until: float | None = None
+        self._crash = ""
+        """What the last film of a committed release died of."""
         self._judge_restarts()
 
     @property
@@ -60,6 +68,7 @@ class Watch:
         """Time has passed."""
         if self._installer.journal.probation is None:
             self._forget()
+            self._judge_committed()
             return
         if self._counted_to is None:
             self._save_at = now + SAVE_EVERY_S
@@ -71,7 +80,10 @@ class Watch:
     def played(self, now: float, release: str, crash: str | None) -> None:
         """A playback with ``release`` has ended; ``crash`` is a sentence when rendering crashed or hung."""
         journal = self._installer.journal
-        if journal.probation is None or journal.target != release:
+        if journal.probation is None:
+            self._played_committed(now, release, crash)
+            return
+        if journal.target != release:
             return
         if crash is None:
             self._playbacks += 1
@@ -101,6 +113,30 @@ class Watch:
             self._apply(Proved(playbacks, healthy_s), now)
         elif self._playbacks or now >= self._save_at:
             self._apply(Progressed(playbacks, healthy_s), now)
+
+    def _played_committed(self, now: float, release: str, crash: str | None) -> None:
+        journal = self._installer.journal
+        if journal.committed is None or journal.committed.release != release or (crash is None and not journal.crashes):
+            return
+        self._crash = crash or ""
+        try:
+            self._installer.apply(Steadied() if crash is None else Crashed())
+        except OSError as error:  # only this film is not counted
+            log.error("The journal cannot be saved: %s", error)
+        self.tick(now)
+
+    def _judge_committed(self) -> None:
+        journal = self._installer.journal
+        if journal.crashes < MAX_CRASHES or FellBack not in TRANSITIONS[state_of(journal)]:
+            return  # an installation under way comes first: it may be the remedy
+        before = journal.before
+        if before is None or not self._whole(before):
+            return
+        said = f"{journal.crashes} films in a row crashed, so the release committed before plays again: {self._crash}"
+        try:
+            self._installer.apply(FellBack(Failure(reason=Reason.TRIAL_FAILED, detail=sentence(said))))
+        except OSError as error:
+            log.error("The journal cannot be saved: %s", error)
 
     def _judge_restarts(self) -> None:
         probation = self._installer.journal.probation

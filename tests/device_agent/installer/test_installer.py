@@ -10,7 +10,9 @@ from device_agent.installer.events import (
     Began,
     Collect,
     Continued,
+    Crashed,
     Event,
+    FellBack,
     Fetched,
     Kept,
     Note,
@@ -25,6 +27,7 @@ from device_agent.installer.events import (
     Restarted,
     Save,
     Settled,
+    Steadied,
     Stopped,
     TrialBegan,
     Verified,
@@ -69,7 +72,7 @@ class Installing(RuleBasedStateMachine):
             return
         assert effects[:2] == (Save(), Report())
         assert after.sequence == before.sequence + 1
-        if not isinstance(event, Proved):
+        if not isinstance(event, Proved | FellBack):
             assert (after.active, after.committed) == (before.active, before.committed), "only a commit moves it"
         if isinstance(event, Verified):
             assert after.playing == before.playing == before.committed, "what plays is never written to"
@@ -181,6 +184,27 @@ class Installing(RuleBasedStateMachine):
         if after.failure != before.failure:
             assert after.target is None, "it never stands beside the name of a release"
 
+    @rule(well=st.booleans())
+    def film(self, well: bool) -> None:
+        before = self.journal
+        self.happen(Steadied() if well else Crashed())
+        assert self.journal.crashes == (0 if well else before.crashes + 1)
+        assert (self.journal.playing, state_of(self.journal)) == (before.playing, state_of(before))
+
+    @precondition(lambda self: FellBack in TRANSITIONS[self.state] and self.journal.before is not None)
+    @rule()
+    def fall_back(self) -> None:
+        before, crashed = self.journal.before, self.journal.committed
+        assert before is not None
+        assert crashed is not None
+        quiet = self.state in ("idle", "committed")
+        self.happen(FellBack(FAILURE))
+        assert before.release in self.committed[:-1], "only what was committed plays"
+        self.committed.append(before.release)
+        assert (self.journal.playing, self.journal.before, self.journal.crashes) == (before, None, 0)
+        if quiet:
+            assert (self.journal.state, self.journal.target) == ("reverted", crashed.release)
+
     @rule(in_order=st.booleans())
     def cut(self, in_order: bool) -> None:
         before = self.state
@@ -273,3 +297,29 @@ def test_cut_off_trials_are_counted_for_one_offer() -> None:
         assert journal.trial_attempts == expected
     journal, _ = step(journal, Began(2, RELEASES[0]))
     assert journal.trial_attempts == 0
+
+
+def test_nothing_older_in_its_security_epoch_is_fallen_back_to() -> None:
+    slots = [slot_of(release) for release in RELEASES[:2]]
+    for epochs, falls in (((0, 0), True), ((1, 0), True), ((0, 1), False)):
+        before, committed = (msgspec.structs.replace(s, security_epoch=e) for s, e in zip(slots, epochs, strict=True))
+        journal = Journal(journal_id="0" * 32, active="B", slot_a=before, slot_b=committed, fallback=True)
+        assert (journal.before == before) is falls
+        if not falls:
+            with pytest.raises(IllegalStep):
+                step(journal, FellBack(FAILURE))
+
+
+def test_what_was_overwritten_or_never_committed_is_not_fallen_back_to() -> None:
+    journal = Journal(journal_id="0" * 32)
+    for number, release in enumerate(RELEASES[:3]):
+        assert journal.before is None or journal.before.release == RELEASES[number - 2]
+        for event in (Began(number, release), Fetched(), Verified(slot_of(release))):
+            journal, _ = step(journal, event)
+        assert journal.before is None, "its slot is the one that is written to"
+        for event in (TrialBegan(), Passed(), Proved(3, 60.0)):
+            journal, _ = step(journal, event)
+    assert journal.before == slot_of(RELEASES[1])
+    for event in (Began(9, RELEASES[3]), Fetched(), Verified(slot_of(RELEASES[3])), TrialBegan(), NotPassed(FAILURE)):
+        journal, _ = step(journal, event)
+    assert journal.before is None, "its golden clips said no"

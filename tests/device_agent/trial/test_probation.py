@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from device_agent.installer.machine import MAX_TRIAL_ATTEMPTS
+from device_agent.installer.machine import MAX_CRASHES, MAX_TRIAL_ATTEMPTS
 from device_agent.installer.slots import Journal
 from device_agent.ports import TrialPolicy, TrialReport
 from device_agent.trial.probation import SAVE_AGAIN_S, SAVE_EVERY_S
@@ -332,3 +332,76 @@ def test_a_crash_that_could_not_be_saved_is_not_forgotten_by_an_orderly_stop(
     frame.core.stop(frame.now)  # there is room again, before the journal was to be tried anew
     frame.boot()
     assert (state(frame), plays(frame)) == ("reverted", first.release.sha256)
+
+
+# --- a committed release that crashes film after film -----------------------------------------------------------------
+
+
+def commit(frame: Frame, published: Published) -> None:
+    play(frame, published, 3)
+    assert (state(frame), plays(frame)) == ("committed", published.release.sha256)
+
+
+def test_three_crashes_in_a_row_bring_back_the_release_committed_before(
+    frame: Frame, repository: Repository, first: Published, second: Published, third: Published
+) -> None:
+    commit(frame, second)
+    play(frame, second, MAX_CRASHES - 1, crash=CRASH)
+    play(frame, second)  # one that ends well: they are not in a row
+    play(frame, second, MAX_CRASHES - 1, crash=CRASH)
+    frame.boot()  # the count survives
+    frame.connect()
+    assert (state(frame), plays(frame)) == ("committed", second.release.sha256)
+    play(frame, second, crash=CRASH)
+    told = last(frame)
+    assert (told.state, told.release, told.target) == ("reverted", first.release.sha256, second.release.sha256)
+    assert told.failure is not None
+    assert told.failure.detail == f"3 films in a row crashed, so the release committed before plays again: {CRASH}"
+    assert frame.health[-1].kind == "trial_failed"
+    assert plays(frame) == first.release.sha256
+    play(frame, first, 5, crash=CRASH)
+    assert plays(frame) == first.release.sha256, "there is nothing behind it"
+    frame.wait(72 * HOUR_S)
+    assert plays(frame) == first.release.sha256, "it waits for another DesiredState"
+    offer(frame, repository, 3, third)
+    play(frame, third, 3)
+    assert (state(frame), plays(frame)) == ("committed", third.release.sha256)
+
+
+def test_an_installation_comes_first_for_it_may_be_the_remedy(
+    frame: Frame, repository: Repository, first: Published, second: Published, third: Published
+) -> None:
+    commit(frame, second)
+    frame.disconnect()
+    frame.connect()
+    frame.before_message = lambda topic: False
+    offer(frame, repository, 3, third)
+    play(frame, second, MAX_CRASHES + 1, crash=CRASH)
+    assert (state(frame), plays(frame)) == ("downloading", second.release.sha256)
+    frame.wait(60.0)
+    assert (state(frame), plays(frame)) == ("failed", first.release.sha256)
+    frame.before_message = lambda topic: True
+    frame.wait(2 * HOUR_S)
+    play(frame, third, 3)
+    assert (state(frame), plays(frame)) == ("committed", third.release.sha256)
+
+
+def test_a_fallback_whose_files_are_gone_is_none(frame: Frame, first: Published, second: Published) -> None:
+    commit(frame, second)
+    before = frame.core.journal.before
+    assert before is not None
+    frame.store.collect(frame.core.journal.files() - {before.release})
+    play(frame, second, MAX_CRASHES, crash=CRASH)
+    assert plays(frame) == second.release.sha256
+
+
+def test_a_crash_that_cannot_be_saved_is_only_not_counted(
+    frame: Frame, second: Published, first: Published, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commit(frame, second)
+    with monkeypatch.context() as disk:
+        disk.setattr(frame.journal_port, "save", full)
+        play(frame, second, MAX_CRASHES, crash=CRASH)
+        assert plays(frame) == second.release.sha256
+    play(frame, second, MAX_CRASHES, crash=CRASH)
+    assert plays(frame) == first.release.sha256
