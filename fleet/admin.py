@@ -46,15 +46,27 @@ class HouseholdAdmin(Admin):
 
 @admin.register(models.Frame)
 class FrameAdmin(Admin):
-    """Frames; enrolled by a local command, because a frame needs its certificate."""
+    """Frames; they come by a claim and leave by being retired, which the console and ``framectl frames`` do."""
 
-    list_display = ("id", "locale", "hardware", "simulated", "last_seen", "agent_version")
-    list_filter = ("simulated", "locale", "hardware")
+    list_display = ("id", "lifecycle", "locale", "hardware", "simulated", "last_seen", "agent_version")
+    list_filter = ("lifecycle", "simulated", "locale", "hardware")
     search_fields = ("id",)
     autocomplete_fields = ("household",)
-    readonly_fields = ("id", "certificate_fingerprint", "enrolled_at", "last_seen", "agent_version", "desired_version")
+    readonly_fields = (
+        "id",
+        "lifecycle",
+        "certificate_fingerprint",
+        "enrolled_at",
+        "last_seen",
+        "agent_version",
+        "desired_version",
+    )
 
     def has_add_permission(self, request: HttpRequest) -> bool:
+        """See above."""
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
         """See above."""
         return False
 

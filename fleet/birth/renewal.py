@@ -41,10 +41,11 @@ def renew_lapsed(request: RenewRequest, *, now: datetime | None = None) -> Issue
     _check_nonce(request.nonce, now)
     try:
         shown = x509.load_pem_x509_certificate(request.certificate.encode())
-    except ValueError:
+    except (ValueError, x509.InvalidVersion):
         raise Refused(Reason.BAD_MESSAGE, "This is no certificate in PEM: send the frame's own.") from None
     row = FrameCertificate.objects.filter(fingerprint=shown.fingerprint(hashes.SHA256()).hex()).first()
-    key = shown.public_key()
+    # Only of what was issued here is more looked at than its bytes.
+    key = shown.public_key() if row is not None else None
     if row is None or not isinstance(key, ec.EllipticCurvePublicKey):
         raise Refused(Reason.WRONG_IDENTITY, UNKNOWN)
     try:

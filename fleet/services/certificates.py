@@ -63,7 +63,7 @@ def read_csr(csr: str) -> ec.EllipticCurvePublicKey:
         request = x509.load_pem_x509_csr(csr.encode())
         key, is_own = request.public_key(), request.is_signature_valid
         hashed = request.signature_hash_algorithm
-    except (ValueError, TypeError, UnsupportedAlgorithm, UnicodeEncodeError):
+    except (ValueError, TypeError, UnsupportedAlgorithm, x509.InvalidVersion):
         raise Refused(Reason.BAD_MESSAGE, "This is no certificate request in PEM: make a new one.") from None
     if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
         raise Refused(Reason.BAD_MESSAGE, "A frame's key is EC P-256: make one of that kind.")

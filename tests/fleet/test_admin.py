@@ -6,6 +6,7 @@ from django.contrib import admin
 from django.contrib.auth.models import User
 from django.test import Client
 
+from fleet.models import Frame
 from fleet.services.audit import audit
 from fleet.services.ingest import ingest
 from fleet.services.reports import record_reported
@@ -49,3 +50,9 @@ def test_what_services_write_cannot_be_changed(root: Client, table: str) -> None
     assert root.get(f"/admin/fleet/{table}/{row.pk}/change/").status_code == 200
     assert root.post(f"/admin/fleet/{table}/{row.pk}/change/", {}).status_code == 403
     assert root.post(f"/admin/fleet/{table}/{row.pk}/delete/", {"post": "yes"}).status_code == 403
+
+
+def test_a_frame_leaves_by_retirement_and_not_by_deletion(root: Client) -> None:
+    assert root.post("/admin/fleet/frame/frame-1/delete/", {"post": "yes"}).status_code == 403
+    root.post("/admin/fleet/frame/frame-1/change/", {"household": "frame-1", "hardware": "rk3588", "locale": "en"})
+    assert Frame.objects.get().lifecycle == Frame.Lifecycle.ACTIVE
