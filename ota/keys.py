@@ -112,7 +112,7 @@ def _files(role: str) -> list[tuple[int, Path]]:
 def make_missing() -> list[str]:
     """Make the keys that do not exist yet; returns their roles. Existing ones are never touched."""
     folder().mkdir(mode=0o700, parents=True, exist_ok=True)
-    return [role for role in ROLES if _make(folder() / f"{role}.pem")]
+    return [role for role in ROLES if not _files(role) and _make(folder() / f"{role}.pem")]
 
 
 def rotate(role: str) -> OnlineKey:

@@ -22,5 +22,7 @@ def tick() -> None:
 def refresh() -> None:
     """Renew online documents and DesiredStates well before they expire. Security time is real time."""
     now = timezone.now()
-    repository.refresh_online(now)
-    director.refresh(now)
+    try:
+        repository.refresh_online(now)
+    finally:  # a lost snapshot key is no reason to let DesiredStates run out
+        director.refresh(now)

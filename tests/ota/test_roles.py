@@ -19,7 +19,7 @@ from framectl.documents import ROOTS
 from framectl.offline import OfflineFolder
 from framectl.package import Package
 from framectl.signers import load
-from ota import keys, repository
+from ota import keys, repository, tasks
 from ota.models import DesiredState, Release, TufDocument
 from ota.services import artifacts, director, releases, roles
 from protocol import topics
@@ -317,6 +317,10 @@ def test_the_server_signs_with_the_old_online_key_until_a_root_names_the_next(pe
     push_roles(people)
     new = {role: keys.online_key(role).public.keyid for role in keys.ROLES}
     assert not set(new.values()) & set(old.values())
+    for path in keys.folder().glob("*.pem"):
+        if path.name.count(".") == 1:
+            path.unlink()  # the old ones have served
+    assert keys.make_missing() == []
     for role in ("snapshot", "timestamp"):
         newest = Metadata.from_bytes(repository.newest_documents()[role].wire)
         assert list(newest.signatures) == [new[role]]
@@ -343,7 +347,7 @@ def test_a_change_of_the_directors_key_has_all_desired_states_signed_again_batch
     assert frame.desired(ids[0]).version == 2
 
 
-def test_a_lost_online_key_is_replaced_under_a_new_root(people: People, frame: Frame) -> None:
+def test_a_lost_online_key_is_replaced_under_a_new_root(people: People, frame: Frame, frames: Enrol) -> None:
     push(release(people, "1.0", "dora", "emil"))
     (keys.folder() / "snapshot.pem").unlink()
     with pytest.raises(ImproperlyConfigured, match=r"online_keys"):
@@ -351,6 +355,13 @@ def test_a_lost_online_key_is_replaced_under_a_new_root(people: People, frame: F
     call_command("online_keys")  # makes a first key; no root names it
     with pytest.raises(ImproperlyConfigured, match=r"--rotate snapshot"):
         repository.refresh_online(timezone.now() + dt.timedelta(days=6))
+    (frame_id,) = frames(1)
+    director.set_desired([frame_id], None)
+    DesiredState.objects.update(renew_at=timezone.now())
+    TufDocument.objects.filter(role="snapshot").update(expires_at=timezone.now())
+    with pytest.raises(ImproperlyConfigured):
+        tasks.refresh()
+    assert director.desired_versions([frame_id]) == {frame_id: 2}
     trust_online(people)
     push_roles(people)
     assert frame.target(BUNDLE).length == len(BASE)
