@@ -347,7 +347,9 @@ def test_a_change_of_the_directors_key_has_all_desired_states_signed_again_batch
     assert frame.desired(ids[0]).version == 2
 
 
-def test_a_lost_online_key_is_replaced_under_a_new_root(people: People, frame: Frame, frames: Enrol) -> None:
+def test_a_lost_online_key_is_replaced_under_a_new_root(
+    people: People, frame: Frame, frames: Enrol, monkeypatch: pytest.MonkeyPatch
+) -> None:
     push(release(people, "1.0", "dora", "emil"))
     (keys.folder() / "snapshot.pem").unlink()
     with pytest.raises(ImproperlyConfigured, match=r"online_keys"):
@@ -358,10 +360,11 @@ def test_a_lost_online_key_is_replaced_under_a_new_root(people: People, frame: F
     (frame_id,) = frames(1)
     director.set_desired([frame_id], None)
     DesiredState.objects.update(renew_at=timezone.now())
-    TufDocument.objects.filter(role="snapshot").update(expires_at=timezone.now())
+    monkeypatch.setattr(repository, "SNAPSHOT_MARGIN", dt.timedelta(days=30))
     with pytest.raises(ImproperlyConfigured):
         tasks.refresh()
     assert director.desired_versions([frame_id]) == {frame_id: 2}
+    monkeypatch.undo()
     trust_online(people)
     push_roles(people)
     assert frame.target(BUNDLE).length == len(BASE)
