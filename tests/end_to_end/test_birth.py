@@ -43,7 +43,7 @@ def device_agent(*arguments: str) -> list[str]:
 
 def claimed(world: Facts, tmp_path: Path) -> AgentFolder:
     """Made known by CSV, born by the token on its label."""
-    (tmp_path / "frames.csv").write_text(f"frame_id,household,locale,hardware\n{FRAME},attic,fr,rk3588\n")
+    (tmp_path / "frames.csv").write_text(f"frame_id,household,locale,hardware\n{FRAME},attic,it,rk3588\n")
     claims = tmp_path / "claims.csv"
     framectl(world, "frames", "import", str(tmp_path / "frames.csv"), "--claims", str(claims))
     with claims.open() as file:
@@ -82,7 +82,7 @@ def restart_bridge(world: Facts) -> None:
 def test_a_frame_is_born_told_the_time_renewed_and_led_to_the_next_authority(world: Facts, tmp_path: Path) -> None:
     folder = claimed(world, tmp_path)
     frame_file = read_frame_file(folder)
-    assert (frame_file.frame_id, frame_file.locale) == (FRAME, "fr")
+    assert (frame_file.frame_id, frame_file.locale) == (FRAME, "it")
     assert [one["serial"] for one in certificates(world)] == [serial(folder)]
 
     # Without a clock: the director tells the time over the real broker and bridge, then all is strict.
