@@ -17,8 +17,8 @@ from msgspec import UNSET
 
 from bridge import requests
 from bridge.inbox import Message
+from bridge.renewals import Renewals
 from fleet import metrics
-from fleet.services.certificates import should_renew
 from fleet.services.ingest import ingest, watermarks
 from fleet.services.reports import note_health, record_hellos, record_reported
 from fleet.services.sessions import note_sessions
@@ -42,6 +42,7 @@ def is_databases_fault(error: Exception) -> bool:
 
 
 Outbox = tuple[str, str]
+renewals = Renewals()
 AnyRequest = cast(type[messages.AnyRequest], messages.AnyRequest)
 """A union is as good as a type to the decoder, only not to the type checker."""
 
@@ -136,7 +137,8 @@ def perform(work: Work) -> list[Answer]:
     answers: list[Answer] = []
     for some in _all_or_each(_answer_requests, list(_newest(work.requests))):
         answers += some
-    renewing = should_renew([frame_id for frame_id, _ in committed]) if committed else set()
+    said_hello = {frame_id for frame_id, _ in greeted}
+    renewing = renewals.told(said_hello, {frame_id for frame_id, _ in committed} - said_hello)
     return answers + [
         _answer(outbox, seq, versions.get(outbox[0], 0), hello=outbox in greeted, renew=outbox[0] in renewing)
         for outbox, seq in committed.items()

@@ -11,6 +11,7 @@ from django.utils import timezone
 from msgspec import UNSET
 
 from bridge.inbox import Message
+from bridge.renewals import EVERY_S, Renewals
 from bridge.routes import Answer, Work, perform
 from fleet.models import Frame, FrameCertificate, HealthEvent, Playback
 from fleet.services.certificates import renew
@@ -187,3 +188,15 @@ def test_an_ack_tells_a_frame_to_renew_its_certificate() -> None:
         renew(name, csr(new_key()), now=timezone.now() - timedelta(days=age))
     acks = _acks(perform(_work(("frame-1", hello("frame-1")), ("frame-2", hello("frame-2")))))
     assert {name: ack.renew for name, ack in acks.items()} == {"frame-1": True, "frame-2": UNSET}
+
+
+def test_a_frame_that_stays_connected_is_looked_up_now_and_then() -> None:
+    make_frame()
+    now = [0.0]
+    told = Renewals(lambda: now[0]).told
+    assert told(set(), {"frame-1"}) == set()
+    renew("frame-1", csr(new_key()), now=timezone.now() - timedelta(days=710))
+    assert told(set(), {"frame-1"}) == set()  # not its turn yet
+    assert told({"frame-1"}, set()) == {"frame-1"}
+    now[0] = EVERY_S
+    assert told(set(), {"frame-1"}) == {"frame-1"}
