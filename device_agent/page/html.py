@@ -1,5 +1,7 @@
 """What the household sees, in English and Chinese: one page of HTML without a script."""
 
+import base64
+import hashlib
 import html
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -38,6 +40,7 @@ def household_page(
     if (runtime := status.get("runtime")) and runtime["why"]:
         rows.append(("Runs on · 运行于", f"{runtime['uses']}: {runtime['why']}"))
     return _PAGE.format(
+        style=_STYLE,
         frame=html.escape(str(status.get("frame_id", ""))),
         rows="\n".join(f"<dt>{name}</dt><dd>{html.escape(text)}</dd>" for name, text in rows),
         notice=f'<p role="alert"><strong>{html.escape(notice)}</strong></p>' if notice else "",
@@ -77,11 +80,18 @@ def _film(playback: Playback) -> str:
     return f"<p>Last film · 最近播放：{name} ({playback.seconds:.1f} s)</p>{button}"
 
 
+_STYLE = """:root{color-scheme:light dark}body{font:1.25rem/1.6 system-ui,sans-serif;max-width:34rem;margin:3rem auto;
+padding:0 1rem}dt{opacity:.7}dd{margin:0 0 1rem;overflow-wrap:anywhere}
+button,select{font:inherit;padding:.5rem 1.25rem;min-height:44px;max-width:100%}"""
+_STYLE_HASH = base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()
+POLICY = (
+    f"default-src 'none'; style-src 'sha256-{_STYLE_HASH}'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
+)
+"""The page's content security policy: its own style sheet and its own forms, nothing else, and no script at all."""
+
 _PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>{frame}</title>
 <meta name="viewport" content="width=device-width"><meta http-equiv="refresh" content="30;url=/">
-<style>:root{{color-scheme:light dark}}body{{font:1.25rem/1.6 system-ui,sans-serif;max-width:34rem;margin:3rem auto;
-padding:0 1rem}}dt{{opacity:.7}}dd{{margin:0 0 1rem;overflow-wrap:anywhere}}
-button,select{{font:inherit;padding:.5rem 1.25rem;min-height:44px;max-width:100%}}</style>
+<style>{style}</style>
 </head><body><h1>{frame}</h1>{notice}<dl>{rows}</dl>{play}{film}</body></html>
 """

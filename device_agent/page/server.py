@@ -19,7 +19,7 @@ from urllib.parse import parse_qs
 
 import msgspec
 
-from device_agent.page.html import household_page
+from device_agent.page.html import POLICY, household_page
 from device_agent.page.media import media_in
 from device_agent.player import Playback, Player, PlayRefused
 
@@ -244,5 +244,6 @@ def _send(request: BaseHTTPRequestHandler, status: HTTPStatus, content: bytes, k
     request.send_header("Cache-Control", "no-store")
     request.send_header("X-Content-Type-Options", "nosniff")
     request.send_header("X-Frame-Options", "DENY")
+    request.send_header("Content-Security-Policy", POLICY)
     request.end_headers()
     request.wfile.write(content)

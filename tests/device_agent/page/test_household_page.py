@@ -16,6 +16,7 @@ from device_agent.player import Player
 from device_agent.renderer import Renderer
 from device_agent.storage.store import FileStore
 from protocol.messages import InstallState
+from tests.browser import chromium
 from tests.device_agent.live import until
 
 PROBATION = {"playbacks": 1, "playbacks_needed": 3, "healthy_hours": 2.5, "healthy_hours_needed": 24.0}
@@ -89,6 +90,23 @@ def test_too_many_connections_are_closed_and_the_page_goes_on(tmp_path: Path, mo
         for connection in idle:
             connection.close()
         until(answers)
+    finally:
+        page.close()
+        player.close()
+
+
+@pytest.mark.slow
+def test_the_page_s_policy_stops_everything_but_its_own_style(tmp_path: Path) -> None:
+    player = Player(tmp_path, FileStore(tmp_path), lambda: None, lambda event: None, threading.Lock(), Renderer())
+    page = LocalPage(player, lambda: {"frame_id": "frame-1"}, [tmp_path])
+    try:
+        with chromium(tmp_path) as browser:
+            shown = browser.open(f"http://127.0.0.1:{page.port}/")
+            assert "frame-1" in shown.html
+            assert shown.violations == []
+            assert browser.evaluate("getComputedStyle(document.body).maxWidth") != "none", "its style is applied"
+            browser.evaluate("document.body.append(Object.assign(document.createElement('script'), {text: '1'}))")
+            assert len(browser.look().violations) == 1
     finally:
         page.close()
         player.close()
