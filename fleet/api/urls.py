@@ -5,7 +5,7 @@ from django.urls import path
 from fleet.api.audit import AuditLog
 from fleet.api.claims import ClaimList
 from fleet.api.frames import FrameDetail, FrameList
-from fleet.api.groups import GroupList
+from fleet.api.groups import GroupList, GroupTransfer
 from fleet.api.tokens import TokenDetail, TokenList
 
 urlpatterns = [
@@ -16,4 +16,5 @@ urlpatterns = [
     path("groups/", GroupList.as_view()),
     path("tokens/", TokenList.as_view()),
     path("tokens/<int:token_id>/", TokenDetail.as_view()),
+    path("groups/transfer/", GroupTransfer.as_view()),
 ]
