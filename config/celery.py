@@ -17,6 +17,7 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 POLL_SECONDS = 0.05
 TICK_SECONDS = 1.0
 AUDIT_HEAD_SECONDS = 60.0
+CLEAR_SESSIONS_SECONDS = 3_600.0
 
 folder_transport.install()
 app = Celery("framefleet")
@@ -46,6 +47,11 @@ def configuration(var: Path, broker_url: str) -> dict[str, Any]:
                 "task": "fleet.tasks.publish_audit_head",
                 "schedule": AUDIT_HEAD_SECONDS,
                 "options": {"expires": AUDIT_HEAD_SECONDS},
+            },
+            "clear-sessions": {
+                "task": "fleet.tasks.clear_sessions",
+                "schedule": CLEAR_SESSIONS_SECONDS,
+                "options": {"expires": CLEAR_SESSIONS_SECONDS},
             },
         },
     }

@@ -95,3 +95,20 @@ def test_celery_keeps_its_messages_below_the_var_folder(tmp_path: Path) -> None:
 
 def test_celery_leaves_a_real_broker_alone(tmp_path: Path) -> None:
     assert "broker_transport_options" not in configuration(tmp_path, "redis://127.0.0.1/0")
+
+
+def test_some_of_the_known_words_or_all_of_them() -> None:
+    known = ("viewer", "admin")
+    assert environment.chosen({}, "R", known) == frozenset()
+    assert environment.chosen({"R": " Admin , viewer"}, "R", known) == frozenset(known)
+    assert environment.chosen({"R": "all"}, "R", known) == frozenset(known)
+    with pytest.raises(ImproperlyConfigured, match="R names root: use some of viewer, admin, or all"):
+        environment.chosen({"R": "admin,root"}, "R", known)
+
+
+@pytest.mark.parametrize("text", ["-1", "10", "x", "1.5", "9" * 5000])
+def test_a_number_that_is_none_is_refused(text: str) -> None:
+    assert environment.number({}, "N", most=9) == 0
+    assert environment.number({"N": "9"}, "N", most=9) == 9
+    with pytest.raises(ImproperlyConfigured, match="no number from 0 to 9"):
+        environment.number({"N": text}, "N", most=9)

@@ -47,13 +47,14 @@ def test_a_name_that_nobody_has_costs_as_much_as_one_that_somebody_has(
     from django.contrib.auth.hashers import Argon2PasswordHasher
 
     hashed: list[str] = []
-    encode, verify = Argon2PasswordHasher.encode, Argon2PasswordHasher.verify
-    monkeypatch.setattr(
-        Argon2PasswordHasher, "encode", lambda self, *rest: hashed.append("encode") or encode(self, *rest)
-    )
-    monkeypatch.setattr(
-        Argon2PasswordHasher, "verify", lambda self, *rest: hashed.append("verify") or verify(self, *rest)
-    )
+    for name in ("encode", "verify"):
+        real = getattr(Argon2PasswordHasher, name)
+
+        def counted(*given: Any, name: str = name, real: Any = real) -> Any:
+            hashed.append(name)
+            return real(*given)
+
+        monkeypatch.setattr(Argon2PasswordHasher, name, counted)
     known = log_in(client, "wrong")
     unknown = log_in(client, "wrong", "nobody")
     assert hashed == ["verify", "encode"]
@@ -212,3 +213,16 @@ def test_headers_that_keep_other_sites_out(client: Client, db: None) -> None:
     assert "unsafe" not in policy
     for odd in ("/nowhere/", "/api/v1/frames/", "/?x=%00", "/static/dashboards/console.js"):
         assert "script-src 'self'" in client.get(odd).headers["Content-Security-Policy"]
+
+
+def test_sessions_that_ended_are_forgotten(client: Client, user: User) -> None:
+    from django.contrib.sessions.models import Session
+    from django.utils import timezone
+
+    from fleet.tasks import clear_sessions
+
+    log_in(client)
+    Client().force_login(user)
+    Session.objects.filter(pk=client.session.session_key).update(expire_date=timezone.now() - timedelta(seconds=1))
+    clear_sessions()
+    assert Session.objects.count() == 1

@@ -9,6 +9,7 @@ from django.core.management import CommandError, call_command
 from django.utils import timezone
 
 from fleet.models import ApiToken
+from fleet.permissions import Role
 from fleet.services.tokens import LIFETIME, create_token, find_token
 from tests.fleet.factories import make_user
 
@@ -53,3 +54,16 @@ def test_the_command_prints_a_token_that_works(alice: User) -> None:
     assert find_token(out.getvalue().strip()) is not None
     with pytest.raises(CommandError, match="There is no user 'bob'"):
         call_command("create_api_token", user="bob", name="ci")
+
+
+def test_the_command_bounds_scope_and_lifetime(alice: User) -> None:
+    call_command("create_api_token", user="alice", name="ci", scope="read", days=7, stdout=StringIO())
+    token = ApiToken.objects.get(name="ci")
+    assert token.scope == "read"
+    assert token.expires_at is not None
+    assert token.expires_at - token.created_at == timedelta(days=7)
+    call_command("create_api_token", "--never", user="alice", name="robot", stdout=StringIO())
+    assert ApiToken.objects.get(name="robot").expires_at is None
+    make_user("li", Role.VIEWER)
+    with pytest.raises(CommandError, match="may not do as much"):
+        call_command("create_api_token", user="li", name="ci", scope="release")
