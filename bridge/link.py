@@ -97,6 +97,7 @@ class Link:
             self._client.tls_set(str(broker.ca), str(broker.cert), str(broker.key))
         except OSError as error:
             raise BridgeError(f"The bridge's TLS files cannot be used: {error}.") from None
+        self._certificate = broker.cert.stat().st_mtime_ns
         self._client.max_inflight_messages_set(WINDOW)
         self._client.reconnect_delay_set(min_delay=1, max_delay=10)
         self._client.on_connect = self._on_connect
@@ -146,7 +147,8 @@ class Link:
         self, client: mqtt.Client, userdata: Any, flags: mqtt.ConnectFlags, code: ReasonCode, properties: Any
     ) -> None:
         if code.is_failure:
-            log.error("The broker refuses the bridge (%s): check that it knows the user 'bridge'", code)
+            log.error("The broker refuses the bridge (%s): check that it knows the bridge's certificate", code)
+            self._look_at_certificate()
             return
         self._inbox.connected()
         self.connections += 1
@@ -160,12 +162,22 @@ class Link:
 
     def _on_connect_fail(self, client: mqtt.Client, userdata: Any) -> None:
         log.warning("The broker at %s:%d does not answer; trying again", self._broker.host, self._broker.port)
+        self._look_at_certificate()
+
+    def _look_at_certificate(self) -> None:
+        """The broker does not want us: perhaps because it knows our next certificate only, which a new start reads."""
+        with contextlib.suppress(OSError):
+            if self._broker.cert.stat().st_mtime_ns != self._certificate:
+                self._fatal("The bridge has a new certificate: it starts again with it.")
 
     def _on_disconnect(
         self, client: mqtt.Client, userdata: Any, flags: mqtt.DisconnectFlags, code: ReasonCode, properties: Any
     ) -> None:
+        was_online = self.online.is_set()
         self.online.clear()
         log.info("Disconnected from the broker (%s)", code)
+        if not was_online:
+            self._look_at_certificate()
 
     def _on_subscribe(
         self, client: mqtt.Client, userdata: Any, mid: int, codes: list[ReasonCode], properties: Any

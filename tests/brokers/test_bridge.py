@@ -4,19 +4,18 @@ frames with one identity are noticed."""
 import secrets
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from django.db import connection, connections
 
 from bridge import inbox
-from bridge.link import Broker as BridgeBroker
 from bridge.link import secret_client_id
-from bridge.service import Bridge
 from device_agent.storage.outbox import MemoryOutbox
 from fleet import clones
 from fleet.models import HealthEvent, OutboxWatermark, Playback
+from fleet.pki import BRIDGE
 from fleet.services.sessions import KIND, cloned
 from protocol import session as conversation
 from protocol.codec import encode
@@ -24,52 +23,11 @@ from protocol.exchange import Command, Publish, Subscribe, Unsubscribe
 from protocol.messages import Hello
 from protocol.session import Session
 from protocol.topics import frame_topic
+from tests.brokers.bridge import RunningBridge
 from tests.brokers.world import Credential, Peer, World, wait_for
 from tests.fleet.factories import make_frame, playback
 
 pytestmark = [pytest.mark.slow, pytest.mark.django_db(transaction=True)]
-
-
-class RunningBridge:
-    """The bridge in a thread of this process."""
-
-    def __init__(self, world: World, var: Path) -> None:
-        broker = BridgeBroker(
-            "127.0.0.1", world.broker.port, world.folder / "ca.pem", world.bridge.cert, world.bridge.key
-        )
-        self.client_id_file = var / "bridge-client-id"
-        self._bridge = Bridge(broker, var)
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._thread.start()
-        assert self._bridge._link.online.wait(10), "the bridge does not subscribe"
-
-    @property
-    def connections(self) -> int:
-        return self._bridge._link.connections
-
-    def _run(self) -> None:
-        try:
-            assert self._bridge.run() is None
-        finally:
-            connections.close_all()
-
-    def stop(self) -> None:
-        self._bridge.stop()
-        self._thread.join(10)
-        assert not self._thread.is_alive()
-
-
-@pytest.fixture
-def bridge(world: World, transactional_db: None, tmp_path: Path) -> Iterator[RunningBridge]:
-    running = RunningBridge(world, tmp_path)
-    yield running
-    running.stop()
-    # Threads of the bridge leave connections to the test's database, which could not be dropped then.
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
-            "WHERE datname = current_database() AND pid <> pg_backend_pid()"
-        )
 
 
 class SpeakingFrame:
@@ -237,3 +195,20 @@ def test_many_restarts_of_one_agent_are_not_taken_for_two(
     assert wait_for(lambda: any(b"%032x" % 29 in payload for _, payload in peer.heard(0.1))), "the last one is answered"
     assert not HealthEvent.objects.filter(frame_id="restless").exists()
     assert cloned(["restless"]) == {}
+
+
+def test_a_bridge_whose_certificate_was_replaced_starts_again_with_the_new_one(tables: None, tmp_path: Path) -> None:
+    """The users file names the new certificate only, so the old connection ends."""
+    world = World.build("nats", tmp_path / "nats")
+    try:
+        running = RunningBridge(world, tmp_path)
+        new = world.issue(BRIDGE)
+        new.cert.replace(world.bridge.cert)
+        new.key.replace(world.bridge.key)
+        world.bridge = replace(new, cert=world.bridge.cert, key=world.bridge.key)
+        world.apply()
+        assert "new certificate" in (running.ended() or "")
+        again = RunningBridge(world, tmp_path)
+        again.stop()
+    finally:
+        world.close()
