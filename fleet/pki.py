@@ -98,6 +98,8 @@ class Authority:
     def _load(cls, folder: Path, certificate: x509.Certificate, bundle: bytes) -> "Authority":
         name = authority_id(certificate)
         path = folder / "keys" / f"{name}.pem"
+        if not path.exists() and (folder / "key.pem").exists():
+            path = folder / "key.pem"  # where the first version kept it
         key = serialization.load_pem_private_key(path.read_bytes(), None) if path.exists() else None
         if not isinstance(key, ec.EllipticCurvePrivateKey) or key.public_key() != certificate.public_key():
             raise ValueError(f"{path} is not the key of the fleet CA in {folder / 'ca.pem'}: put its own key back.")

@@ -195,6 +195,15 @@ def test_the_services_answer_to_the_names_that_frames_know(var: Path) -> None:
     assert "192.0.2.1" in [str(address) for address in names.get_values_for_type(x509.IPAddress)]
 
 
+def test_a_ca_of_the_first_version_is_read_and_rotated(var: Path) -> None:
+    (key,) = (var / "ca" / "keys").iterdir()
+    key.rename(var / "ca" / "key.pem")
+    old = Authority.open(var / "ca")
+    assert [one.id for one in Authority.all(var / "ca")] == [old.id]
+    assert rotate(var).id != old.id
+    assert retire(var) == old.id
+
+
 def test_a_ca_with_another_key_is_refused_with_one_sentence(var: Path, tmp_path: Path) -> None:
     other = Authority.open(tmp_path / "other")
     (var / "ca" / "ca.pem").write_bytes(other.bundle)

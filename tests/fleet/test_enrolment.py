@@ -134,6 +134,6 @@ def test_the_commands_enrol_and_write_the_brokers_users(tmp_path: Path) -> None:
     assert (tmp_path / "frames" / "wall-0002" / "cert.pem").exists()
     call_command("broker_users", out=tmp_path / "users.conf", stdout=out)
     assert _mode(tmp_path / "users.conf") == 0o600
-    assert '"wall-0002"' in (tmp_path / "users.conf").read_text()
+    assert '.wall-0002"' in (tmp_path / "users.conf").read_text()
     with pytest.raises(CommandError, match="is no frame id"):
         call_command("enrol_frames", prefix="NO", out=tmp_path / "frames")
