@@ -109,7 +109,8 @@ def test_one_frame_shows_its_newest_ten_health_events(api: Api) -> None:
 def test_groups_are_made_and_listed_with_their_size(api: Api) -> None:
     make_frame(locale="zh")
     made = api.post("groups/", {"name": "mandarin", "query": "locale=zh"})
-    assert made == {"name": "mandarin", "query": "locale=zh", "frames": 1}
+    bounds = {"quiet_hours": "", "daily_mb": None}
+    assert made == {"name": "mandarin", "query": "locale=zh", "frames": 1, **bounds}
     assert api.get("groups/") == {"results": [made], "next": None}
     assert api.get("groups/", name="other")["results"] == []
 
