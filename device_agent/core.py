@@ -83,6 +83,7 @@ class FrameCore:
         self._installer.restarted()
         self._keep_epoch()
         self._watch = Watch(self._installer, policy, self._whole)
+        self._tidy()
         self._resume()
 
     # --- what a driver asks -------------------------------------------------------------------------------------------
@@ -307,6 +308,16 @@ class FrameCore:
         except (Refused, OSError) as error:
             self._record_health(EPOCH, failure_of(error).detail)
 
+    def _tidy(self) -> None:
+        """At the start: what was given up and is still in the store goes, unless an installation may go on with it."""
+        journal = self.journal
+        if journal.state not in ("idle", "committed", "reverted") or journal.committed is None:
+            return  # a blank frame keeps what it has: its journal may have been lost, and its files need no transfer
+        try:
+            self._ports.store.collect(journal.files())
+        except OSError as error:
+            log.error("The store cannot be tidied: %s", error)
+
     def _whole(self, slot: Slot) -> bool:
         return all(self._ports.store.has(name) for name in slot.files())
 
@@ -321,7 +332,10 @@ class FrameCore:
             self._ended(done)
         self._watch.tick(self._now)
         if self._noted:
-            self._noted = False
-            self._out += self._session.wake_up(self._now)
+            try:
+                self._out += self._session.wake_up(self._now)
+                self._noted = False
+            except OSError as error:  # with the next thing that happens they are tried again
+                log.error("The outbox cannot be read or written: %s", error)
         commands, self._out = self._out, []
         return commands

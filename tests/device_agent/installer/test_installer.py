@@ -310,16 +310,20 @@ def test_nothing_older_in_its_security_epoch_is_fallen_back_to() -> None:
                 step(journal, FellBack(FAILURE))
 
 
+def after(journal: Journal, *events: Event) -> Journal:
+    for event in events:
+        journal, _ = step(journal, event)
+    return journal
+
+
 def test_what_was_overwritten_or_never_committed_is_not_fallen_back_to() -> None:
     journal = Journal(journal_id="0" * 32)
     for number, release in enumerate(RELEASES[:3]):
         assert journal.before is None or journal.before.release == RELEASES[number - 2]
-        for event in (Began(number, release), Fetched(), Verified(slot_of(release))):
-            journal, _ = step(journal, event)
+        journal = after(journal, Began(number, release), Fetched(), Verified(slot_of(release)))
         assert journal.before is None, "its slot is the one that is written to"
-        for event in (TrialBegan(), Passed(), Proved(3, 60.0)):
-            journal, _ = step(journal, event)
+        journal = after(journal, TrialBegan(), Passed(), Proved(3, 60.0))
     assert journal.before == slot_of(RELEASES[1])
-    for event in (Began(9, RELEASES[3]), Fetched(), Verified(slot_of(RELEASES[3])), TrialBegan(), NotPassed(FAILURE)):
-        journal, _ = step(journal, event)
+    began = after(journal, Began(9, RELEASES[3]), Fetched(), Verified(slot_of(RELEASES[3])))
+    journal = after(began, TrialBegan(), NotPassed(FAILURE))
     assert journal.before is None, "its golden clips said no"

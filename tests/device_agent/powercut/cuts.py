@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from device_agent.storage.disk import using
-from tests.device_agent.powercut.model import Chance, ModelDisk, picture
+from tests.device_agent.powercut.model import Chance, ModelDisk, healthy, picture
 from tests.device_agent.powercut.story import Story, backend, releases
 from tests.device_agent.powercut.world import Backend, Frame, PowerCut, Truth, Wrong, born, recover, shuffled
 
@@ -145,7 +145,7 @@ def fail_at(story: Story, number: int, code: int, lasting: int, seed: int, tally
     except Exception as error:
         tally.went_wrong("crashed", where, repr(error))
         return
-    disk.before = lambda operation, path: None
+    disk.before = healthy
     rng = shuffled(seed)
     for kind in ("none", "some"):
         left = disk.after_cut(Chance(kind, rng))

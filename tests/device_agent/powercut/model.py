@@ -62,6 +62,11 @@ class Folder:
             self.live[name] = what
 
 
+def healthy(operation: str, path: Path) -> None:
+    """What a disk that does what it should does before each change."""
+    del operation, path
+
+
 class ModelDisk:
     """See the module's text and ``device_agent.storage.disk.Disk``. ``before`` is called with each change that is about
     to happen (its name and path), and may raise. ``capacity`` bounds the bytes of all files."""
@@ -69,7 +74,7 @@ class ModelDisk:
     def __init__(self, root: Folder | None = None, capacity: int = 1 << 40) -> None:
         self.root = root if root is not None else Folder()
         self.capacity = capacity
-        self.before: Callable[[str, Path], None] = lambda operation, path: None
+        self.before: Callable[[str, Path], None] = healthy
         self._handles: dict[int, tuple[File, Path]] = {}
         self._next = 3
 

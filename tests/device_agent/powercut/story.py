@@ -111,6 +111,17 @@ def short(frame: Frame) -> None:
     frame.outbox.close()
 
 
+def crashes(frame: Frame) -> None:
+    """A committed release whose films crash one after the other: the one before it comes back."""
+    known = releases()
+    frame.connect()
+    install(frame, known.first)
+    install(frame, known.fix)
+    for _ in range(3):
+        frame.play("The renderer ended with signal 11.")
+    frame.outbox.close()
+
+
 def crowded(frame: Frame) -> None:
     """An outbox that overflows while nobody listens, and an offer that is taken back in mid-download."""
     known = releases()
@@ -130,4 +141,4 @@ def crowded(frame: Frame) -> None:
 
 
 Story = Callable[[Frame], None]
-STORIES: dict[str, Story] = {"birth": birth, "short": short, "life": life, "crowded": crowded}
+STORIES: dict[str, Story] = {"birth": birth, "short": short, "life": life, "crashes": crashes, "crowded": crowded}

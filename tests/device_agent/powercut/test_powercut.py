@@ -46,6 +46,17 @@ def test_cuts_of_longer_stories_some_of_them_twice(story: str) -> None:
     assert tally.second_cuts > 2
 
 
+def test_cuts_around_a_fallback_from_a_release_that_crashes() -> None:
+    tally = Tally()
+    moments = tell(STORIES["crashes"])
+    end = moments[-1].truth.saved
+    assert end is not None
+    assert (end.state, end.fallback) == ("reverted", False), "the story is another one"
+    for number, moment in enumerate(moments[-60::4]):
+        cut_at(moment, number, 0, tally, twice=False)
+    sound(tally)
+
+
 def test_a_kill_and_then_a_cut() -> None:
     tally = Tally()
     for number, moment in enumerate(tell(STORIES["short"])[::12]):

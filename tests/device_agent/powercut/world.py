@@ -161,7 +161,7 @@ class Frame:
         return TrialReport(MEASURED, MISSED if slot.release in self.backend.bad else None)
 
     def connect(self) -> None:
-        self.run(self.core.connected(self.now))
+        self.do(self.core.connected, self.now)
 
     def disconnect(self) -> None:
         self.subscribed.clear()
@@ -177,7 +177,7 @@ class Frame:
             self.outbox.append(health("note", text, at=1, release=None))
         except OSError:
             return  # it is told in the log that the disk did not take it
-        self.run(self.core.wake_up(self.now))
+        self.do(self.core.wake_up, self.now)
 
     def play(self, crash: str | None = None) -> None:
         """A film with what plays."""
@@ -187,7 +187,7 @@ class Frame:
         require_whole(self.disk, playing)
         if crash is not None:
             self.backend.crashed.add(playing.release)
-        self.run(self.core.played(self.now, playing.release, crash))
+        self.do(self.core.played, self.now, playing.release, crash)
 
     def wait(self, seconds: float) -> None:
         """Let time pass, tick by tick."""
@@ -195,7 +195,7 @@ class Frame:
         turns = 0
         while (deadline := self.core.deadline) is not None and deadline <= end:
             self.now = max(self.now, deadline)
-            self.run(self.core.tick(self.now))
+            self.do(self.core.tick, self.now)
             turns += 1
             if turns > MAX_TURNS:
                 raise Wrong("stuck", "the frame is never at rest")
@@ -213,6 +213,10 @@ class Frame:
             self.wait(1.0)
         self.wait(60.0)
 
+    def do(self, call: Callable[..., list[Command]], *arguments: object) -> None:
+        """Tell the core something, and carry out what it asks for."""
+        self.run(self._safely(call, *arguments))
+
     def run(self, commands: list[Command]) -> None:
         """Carry out what the core asks for until it waits for nothing but time."""
         todo = list(commands)
@@ -221,19 +225,22 @@ class Frame:
                 case Subscribe(topic):
                     self.subscribed.add(topic)
                     if topic == topics.frame_topic(FRAME, "desired") and self.backend.envelope:
-                        todo += self.core.received(topic, self.backend.envelope, self.now)
+                        todo += self._safely(self.core.received, topic, self.backend.envelope, self.now)
                     elif topic in self.backend.repository.retained and topic not in self.silent:
-                        todo += self.core.received(topic, self.backend.repository.retained[topic], self.now)
+                        payload = self.backend.repository.retained[topic]
+                        todo += self._safely(self.core.received, topic, payload, self.now)
                 case Unsubscribe(topic):
                     self.subscribed.discard(topic)
-                case Publish(topic, payload):
-                    todo += self._answer(topic, payload)
+                case Publish(topic, said):
+                    todo += self._answer(topic, said)
                 case Perform() as work:
                     try:
                         outcome: Done[object] = Done(value=work.work())
+                    except Wrong:
+                        raise
                     except Exception as error:
                         outcome = Done(error=error)
-                    todo += self.core.performed(work, outcome, self.now)
+                    todo += self._safely(self.core.performed, work, outcome, self.now)
 
     def _answer(self, topic: str, payload: bytes) -> list[Command]:
         if topic.endswith("/hello"):
@@ -246,7 +253,14 @@ class Frame:
         return []
 
     def _deliver(self, kind: Literal["desired", "ack"], payload: bytes) -> list[Command]:
-        return self.core.received(topics.frame_topic(FRAME, kind), payload, self.now)
+        return self._safely(self.core.received, topics.frame_topic(FRAME, kind), payload, self.now)
+
+    def _safely(self, call: Callable[..., list[Command]], *arguments: object) -> list[Command]:
+        """As the agent's driver does: what goes wrong in one turn of its loop ends only that."""
+        try:
+            return call(*arguments)
+        except OSError:
+            return []
 
 
 def born(repository: Repository, capacity: int = 1 << 40) -> ModelDisk:
