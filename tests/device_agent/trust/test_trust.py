@@ -155,6 +155,29 @@ def test_a_snapshot_that_forgets_a_role_is_refused(documents: MemoryDocuments, r
     assert refused(documents, repository) is Reason.OLD_VERSION
 
 
+def test_a_timestamp_that_never_changes_freezes_nobody_beyond_its_expiry(
+    documents: MemoryDocuments, repository: Repository
+) -> None:
+    refreshed(documents, repository)
+    later = ImageTrust(documents, lambda: in_days(31))
+    repository.expires.update({chain: in_days(90) for chain in ("root", DIRECTOR_ROOT)})
+    repository.sign_root()
+    repository.sign_director_root()
+    for chain in ("root", DIRECTOR_ROOT):
+        later.update_root(chain, repository.documents[chain])
+    later.begin()
+    later.update("timestamp", repository.documents["timestamp"])
+    assert refusal(lambda: later.needed("snapshot")).reason is Reason.EXPIRED
+
+
+def test_without_the_time_roots_are_walked_and_nothing_else(documents: MemoryDocuments, repository: Repository) -> None:
+    repository.sign_root()
+    timeless = ImageTrust(documents, lambda: None)
+    timeless.update_root("root", repository.documents["root"])
+    assert timeless.root_version("root") == 2
+    assert refusal(timeless.begin).reason is Reason.NO_TIME
+
+
 def test_garbage_in_place_of_a_document_is_refused(documents: MemoryDocuments, repository: Repository) -> None:
     repository.retained[topics.meta_topic("targets", 2)] = b"{]"
     assert refused(documents, repository) is Reason.BAD_MESSAGE

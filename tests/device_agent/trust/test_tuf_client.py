@@ -1,5 +1,6 @@
 """``python -m device_agent.tuf_client`` against a real server: what it asks for, keeps, and refuses."""
 
+import datetime as dt
 import json
 import subprocess
 import sys
@@ -281,6 +282,36 @@ def test_documents_of_two_states_do_not_mix(tmp_path: Path) -> None:
         served.files["/metadata/2.targets.json"] = first
         assert client.refresh() == 1
         assert client.versions() == {"root": 1, "timestamp": 2, "snapshot": 2}
+
+
+@pytest.mark.parametrize("role", ["snapshot", "targets"])
+def test_a_signed_document_that_is_not_the_one_in_the_list_above_is_refused(tmp_path: Path, role: str) -> None:
+    """The right key, the right version, as many bytes: only the hash in the list above tells them apart."""
+    with Served(hashed=True).running() as served:
+        client = Client(served, tmp_path)
+        assert client.init() == 0
+        signed = served.snapshot if role == "snapshot" else served.targets["targets"]
+        signed.expires += dt.timedelta(days=1)
+        served.files[f"/metadata/1.{role}.json"] = served.sign(role, signed)
+        assert client.refresh() == 1
+        assert role not in client.versions()
+
+
+def test_a_snapshot_of_another_version_than_the_timestamp_names_is_refused(client: Client, served: Served) -> None:
+    served.snapshot.version = 7
+    served.files["/metadata/1.snapshot.json"] = served.sign("snapshot", served.snapshot)
+    assert client.refresh() == 1
+    assert "snapshot" not in client.versions()
+
+
+def test_a_snapshot_that_forgets_a_role_is_refused(client: Client, served: Served) -> None:
+    served.delegate("targets", delegated("A", "*"))
+    served.publish()
+    assert client.refresh() == 0
+    del served.snapshot.meta["A.json"]
+    served.publish("snapshot", "timestamp")
+    assert client.refresh() == 1
+    assert client.versions()["snapshot"] == 2
 
 
 def test_new_online_keys_cure_a_fast_forward(client: Client, served: Served) -> None:
