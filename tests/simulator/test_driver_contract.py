@@ -6,7 +6,9 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
+import aiomqtt
 import pytest
 
 from device_agent.core import FrameCore
@@ -239,3 +241,26 @@ def test_a_refused_subscription_is_told_and_the_wait_for_it_ends(
     events = [event for event in backend.events.values() if isinstance(event, HealthEvent)]
     assert [event.kind for event in events] == ["subscription_refused", "not_available"]
     assert topics.REPO_HEAD in events[0].detail
+
+
+def test_simulated_frames_have_random_client_ids_that_are_new_at_every_connection(
+    broker: BrokerHandle, backend: Backend, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    seen: list[str] = []
+    real = aiomqtt.Client
+
+    def spying(*arguments: Any, identifier: str, **options: Any) -> Any:
+        seen.append(identifier)
+        return real(*arguments, identifier=identifier, **options)
+
+    monkeypatch.setattr(aiomqtt, "Client", spying)
+    caplog.set_level("DEBUG")
+    for _ in range(2):
+        greeted = len(backend.hellos)
+        frame = Driven("asyncio", broker, Repository().anchors())
+        frame.start()
+        until(lambda greeted=greeted: len(backend.hellos) > greeted)  # type: ignore[misc]
+        frame.stop()
+    assert len(set(seen)) == len(seen) >= 2
+    assert {len(bytes.fromhex(one)) for one in seen} == {16}
+    assert not [one for one in seen if one in caplog.text]
