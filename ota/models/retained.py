@@ -9,7 +9,7 @@ from ota.models.artifact import Artifact
 
 
 class RetainedObject(models.Model):
-    """One retained message below ``repo/``; or an empty one, by which the broker forgets a retired frame's DesiredState.
+    """One retained message below ``repo/``; or an empty one, which has the broker forget a retired frame's own.
 
     ``payload`` holds the bytes, or is empty for a chunk that is read from ``artifact`` at ``offset`` when it is due. A
     new payload gets a new ``revision``, so that the broker's answer to an older one does not pass for its own.
