@@ -5,14 +5,14 @@ from typing import TYPE_CHECKING, Any
 
 import axes.admin  # noqa: F401
 import django_otp.plugins.otp_totp.admin  # noqa: F401
-from axes.models import AccessLog
+from axes.models import AccessFailureLog, AccessLog
 from django import forms
 from django.contrib import admin, messages
 from django.contrib.auth.admin import UserAdmin
 from django.contrib.auth.forms import AdminUserCreationForm, UserChangeForm
 from django.contrib.auth.models import Group, User
 from django.db.models import Model, QuerySet
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 from django_otp.plugins.otp_totp.models import TOTPDevice
 
 from fleet.permissions import Role, role_named, role_of
@@ -105,6 +105,13 @@ class PersonAdmin(Users):
         if "role" in form.changed_data or not change:
             set_role(user, role_named(form.cleaned_data.get("role", "")), actor)
 
+    def user_change_password(self, request: HttpRequest, id: str, form_url: str = "") -> HttpResponse:
+        """Somebody else's password; written down once it is set."""
+        answer = super().user_change_password(request, id, form_url)
+        if request.method == "POST" and answer.status_code == 302:
+            audit(request.user.get_username(), "set_password", User.objects.get(pk=id).get_username())
+        return answer
+
     def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
         """People are switched off, so that what they did keeps its name."""
         return False
@@ -112,6 +119,6 @@ class PersonAdmin(Users):
 
 # Imported above, or it would register its tables after this. An app's secret is nobody's to look at, and the log of
 # logins is the audit log.
-for model in (User, Group, TOTPDevice, AccessLog):
+for model in (User, Group, TOTPDevice, AccessLog, AccessFailureLog):
     admin.site.unregister(model)
 admin.site.register(User, PersonAdmin)

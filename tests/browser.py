@@ -61,7 +61,7 @@ class Browser:
         assert "exceptionDetails" not in found, found
         return found["result"].get("value")
 
-    def open(self, url: str, *, cookies: Mapping[str, str] | None = None, settle_s: float = 0.3) -> Page:
+    def open(self, url: str, *, cookies: Mapping[str, str] | None = None, settle_s: float = 0.1) -> Page:
         """Load ``url``, let its scripts run for ``settle_s``, and say what happened."""
         for name, value in (cookies or {}).items():
             self.call("Network.setCookie", {"name": name, "value": value, "url": url})
@@ -71,12 +71,16 @@ class Browser:
         return self.look(settle_s)
 
     def wait_for(self, event: str) -> None:
-        """Until the page has said so, since the events were last looked at."""
+        """Until the page says so; what it said before this was last waited for does not count."""
         deadline = time.monotonic() + PATIENCE_S
-        while not any(message["method"] == event for message in self._events):
+        while True:
+            for index, message in enumerate(self._events):
+                if message["method"] == event:
+                    del self._events[index]
+                    return
             self._events.append(self._read(deadline))
 
-    def look(self, settle_s: float = 0.3) -> Page:
+    def look(self, settle_s: float = 0.1) -> Page:
         """What the page shows and what has gone wrong since it began to load."""
         with contextlib.suppress(TimeoutError):
             deadline = time.monotonic() + settle_s

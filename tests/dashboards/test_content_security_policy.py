@@ -74,10 +74,11 @@ def test_both_login_pages_and_a_refusal_keep_it_too(live_server: Any, user: Any,
         assert browser.open(f"{live_server.url}/login/").violations == []
         browser.evaluate(f"id_username.value='rosa'; id_password.value='wrong'; {submit}")
         browser.wait_for("Page.loadEventFired")
-        page = browser.look(1.0)
+        page = browser.look()
         assert 'role="alert"' in page.html
         assert page.violations == []
         browser.evaluate(f"id_username.value='rosa'; id_password.value='{PASSWORD}'; {submit}")
-        page = browser.look(2.0)
+        browser.wait_for("Page.loadEventFired")
+        page = browser.look()
         assert "rosa" in page.html
         assert page.violations == []

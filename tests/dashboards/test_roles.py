@@ -133,5 +133,9 @@ def test_an_admin_gives_roles_and_switches_people_off(user: User) -> None:
     new |= {"password1": "a frame in the attic", "password2": "a frame in the attic"}
     assert client.post("/admin/auth/user/add/", new).status_code == 302
     assert role_of(User.objects.get(username="new")) is Role.OPERATOR
-    for hidden in ("auth/group/", "axes/accesslog/"):
+    password = {"password1": "a frame in the hall", "password2": "a frame in the hall", "usable_password": "true"}
+    assert client.post(f"/admin/auth/user/{user.pk}/password/", password).status_code == 302
+    assert User.objects.get(pk=user.pk).check_password("a frame in the hall")
+    assert AuditEntry.objects.filter(action="set_password", subject="rosa", actor="boss").exists()
+    for hidden in ("auth/group/", "axes/accesslog/", "axes/accessfailurelog/"):
         assert client.get(f"/admin/{hidden}").status_code == 404
