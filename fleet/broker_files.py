@@ -87,6 +87,13 @@ def running(pid_file: Path) -> int | None:
     return pid
 
 
+def tls_files() -> list[int]:
+    """Changes whenever the authorities or a service's certificate are replaced."""
+    var = Path(settings.FRAMEFLEET_VAR)
+    files = (var / "ca" / "ca.pem", var / "tls" / "server" / "cert.pem", Path(settings.MQTT_CERT))
+    return [file.stat().st_mtime_ns if file.exists() else 0 for file in files]
+
+
 def shut_out(since: datetime, now: datetime) -> list[str]:
     """Frames of which a certificate has stopped being good after ``since``, by id."""
     ended = Q(revoked_at__gt=since, revoked_at__lte=now) | Q(good_until__gt=since, good_until__lte=now)

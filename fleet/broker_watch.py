@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from django.db import Error, connection
 from django.utils import timezone
 
-from fleet.broker_files import Files, running, shut_out, tell, write
+from fleet.broker_files import Files, running, shut_out, tell, tls_files, write
 from fleet.kick import Kicker
 from fleet.models import BrokerUsers
 from fleet.services.broker import CHANNEL
@@ -41,6 +41,7 @@ class Watcher:
         self._kicker = kicker
         self._revision: int | None = None
         self._until: datetime | None = None
+        self._certificates = tls_files()
         self._written = float("-inf")
         self._told: int | None = None
         self._kicked_to = timezone.now() - KICK_SINCE
@@ -66,8 +67,11 @@ class Watcher:
         revision = BrokerUsers.objects.values_list("revision", flat=True).first()
         old = time.monotonic() - self._written > ANYWAY_S
         ended = self._until is not None and self._until <= now
-        if revision != self._revision or old or ended:
+        certificates = tls_files()
+        if revision != self._revision or old or ended or certificates != self._certificates:
             self._write(revision, now)
+        if certificates != self._certificates:
+            self._certificates, self._told = certificates, None  # the broker reads its own anew at SIGHUP too
         pid = running(self._files.pid_file) if self._files.pid_file else None
         if pid is not None and pid != self._told and self._files.pid_file:
             # A broker that has just started may have read the files right before they were written.

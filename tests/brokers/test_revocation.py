@@ -1,6 +1,8 @@
 """From the table of certificates to the broker's door: ``manage.py broker_users --watch`` beside a running broker."""
 
 import os
+import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -141,3 +143,29 @@ def test_a_broker_that_starts_again_has_the_newest_list(watched: World) -> None:
     watched.broker.start()
     assert wait_for(lambda: lets_in(watched, fresh), IN_FORCE_S)
     assert wait_for(lambda: not lets_in(watched, known), IN_FORCE_S)
+
+
+def test_a_new_certificate_of_the_broker_is_served_without_a_new_start(watched: World) -> None:
+    (known,) = enrolled(watched, "loyal")
+    assert wait_for(lambda: lets_in(watched, known), IN_FORCE_S)
+    there, before = watched.connected(known), served(watched, known)
+    server = watched.authority.server()
+    (watched.folder / "server.pem").write_bytes(server.certificate)
+    (watched.folder / "server-key.pem").write_bytes(server.key)
+    bundle = watched.folder / "ca" / "ca.pem"
+    bundle.write_bytes(bundle.read_bytes())  # as a rotation does
+    assert wait_for(lambda: served(watched, known) != before, IN_FORCE_S)
+    assert not there.disconnected.is_set()
+
+
+def served(world: World, one: Credential) -> str:
+    """The serial number of the broker's own certificate."""
+    context = ssl.create_default_context(cafile=str(world.folder / "ca.pem"))
+    context.load_cert_chain(one.cert, one.key)
+    with (
+        socket.create_connection(("127.0.0.1", world.broker.port), 5) as raw,
+        context.wrap_socket(raw, server_hostname="127.0.0.1") as wrapped,
+    ):
+        certificate = wrapped.getpeercert()
+        assert certificate is not None
+        return str(certificate["serialNumber"])
