@@ -88,17 +88,18 @@ def _install(
     _require_epoch(signed[0], cast(int, (yield Perform(ports.epoch.floor))), installer.journal)
     keep = installer.journal.files() | {target.sha256 for target in signed}
     yield from fetch_missing(signed[:1], signed, keep, ports, policy, progress, retry)
+    if not (yield Perform(lambda: _are_whole(signed[:1], ports))):
+        yield from fetch_missing(signed[:1], signed, keep, ports, policy, progress, retry)
     _check_manifest(ports.store.read(release.sha256), targets)
     slot = _compatible(signed, identity)
     _may_bring_base_model(signed, ports, policy)
     yield from fetch_missing(signed[1:], signed, keep, ports, policy, progress, retry)
     installer.apply(Fetched())
-
-    def check() -> None:
-        for target in signed:
-            ports.store.check(target.sha256, target.length)
-
-    yield Perform(check)
+    if not (yield Perform(lambda: _are_whole(signed, ports))):
+        # Files that had lain in the store rot; what was damaged is gone now, and is brought anew.
+        _may_bring_base_model(signed, ports, policy)
+        yield from fetch_missing(signed, signed, keep, ports, policy, progress, retry)
+        yield Perform(lambda: _check(signed, ports))
     installer.apply(Verified(slot))
     installer.apply(TrialBegan())
     report = cast(TrialReport, (yield Perform(lambda: ports.trial.measure(slot))))
@@ -106,6 +107,23 @@ def _install(
         installer.apply(NotPassed(report.failure, report.lip_errors, report.figures))
     else:
         installer.apply(Passed(report.lip_errors, report.figures))
+
+
+def _check(signed: Items[SignedTarget], ports: Ports) -> None:
+    for target in signed:
+        ports.store.check(target.sha256, target.length)
+
+
+def _are_whole(signed: Items[SignedTarget], ports: Ports) -> bool:
+    """Whether every file is what was signed; those that are not have been deleted."""
+    damaged = 0
+    for target in signed:
+        try:
+            ports.store.check(target.sha256, target.length)
+        except Refused as refused:
+            log.warning("%s: %s", target.path, refused.detail)
+            damaged += 1
+    return not damaged
 
 
 def _agree(

@@ -76,8 +76,8 @@ def folders(step: tuple[Any, ...]) -> bool:
     """A file where a folder should be or the other way round: the agent has no such names."""
     kind, name, *more = step
     if kind == "mkdir":
-        return name != "folder"
-    return kind in ("write", "cut", "read", "rename", "unlink") and "folder" in {name, *map(str, more)}
+        return str(name) != "folder"
+    return kind in ("write", "cut", "read", "rename", "unlink") and "folder" in [str(name), *map(str, more)]
 
 
 @settings(max_examples=150, deadline=None)
