@@ -18,7 +18,7 @@ from tuf.api.metadata import Root
 
 from device_agent.failures import PASSING, failure_of
 from device_agent.installer.driver import Installer
-from device_agent.installer.events import Kept, Objected, RefusedOffer, RefusedRelease, Settled
+from device_agent.installer.events import Disowned, Kept, Objected, RefusedOffer, RefusedRelease, Settled
 from device_agent.installer.machine import INSTALLING, state_of
 from device_agent.ports import DocumentStore
 from device_agent.trust.director import require_current, verify_desired
@@ -60,6 +60,19 @@ class Gate:
         if director_root.version != self._director_root.version:
             self._director_root = director_root
             self._refused.clear()
+            self.disown()
+
+    def disown(self) -> None:
+        """Forget the version that is held if the director's keys of today did not sign it. Whoever stole an earlier key
+        may have sent one so high that nothing honest comes after it; without that key it cannot come again."""
+        envelope = self._documents.load(DESIRED)
+        if envelope is None or self._installer.journal.desired_version == 0:
+            return
+        try:
+            verify_desired(envelope, self._director_root, self._frame_id, 0)
+        except Refused as refused:
+            if refused.reason is Reason.WRONG_SIGNATURE:
+                self._installer.apply(Disowned())
 
     def knows(self, envelope: bytes) -> bool:
         """Whether exactly this one was refused before."""
@@ -117,7 +130,9 @@ class Gate:
         try:
             desired = self.read(envelope)
         except Refused as refused:
-            if self._installing:
+            if refused.reason is Reason.WRONG_SIGNATURE:
+                self.disown()  # no fault of the release: its DesiredState comes again, signed by the new key
+            elif self._installing:
                 self._installer.apply(RefusedRelease(failure_of(refused)))
             return None
         if desired.version == journal.desired_version and not (self._installing or self.may_pass):

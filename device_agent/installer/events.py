@@ -137,6 +137,12 @@ class FellBack:
 
 
 @dataclass(frozen=True, slots=True)
+class Disowned:
+    """The director's root names other keys than the ones that signed the DesiredState which is held: its version binds
+    nobody any more."""
+
+
+@dataclass(frozen=True, slots=True)
 class Restarted:
     """The agent started again."""
 
@@ -160,6 +166,7 @@ Event = (
     | Crashed
     | Steadied
     | FellBack
+    | Disowned
     | Restarted
 )
 

@@ -38,6 +38,7 @@ from device_agent.installer.events import (
     Collect,
     Continued,
     Crashed,
+    Disowned,
     Effect,
     Event,
     FellBack,
@@ -93,6 +94,7 @@ _ANYWHERE: dict[type, str] = {
     Began: "downloading",
     RefusedOffer: "failed",
     Objected: SAME,
+    Disowned: SAME,
     Crashed: SAME,
     Steadied: SAME,
 }
@@ -263,6 +265,10 @@ def _objected(journal: Journal, event: Objected) -> _Content:
     return replace(journal, failure=event.failure) if quiet else journal, (Note(event.failure),)
 
 
+def _disowned(journal: Journal, _: Disowned) -> _Content:
+    return replace(journal, desired_version=0), ()
+
+
 def _crashed(journal: Journal, _: Crashed) -> _Content:
     return replace(journal, crashes=journal.crashes + 1), ()
 
@@ -298,6 +304,7 @@ _CONTENT: dict[type, Callable[..., _Content]] = {
     RefusedRelease: _refused,
     RefusedOffer: _refused_offer,
     Objected: _objected,
+    Disowned: _disowned,
     Crashed: _crashed,
     Steadied: _steadied,
     FellBack: _fell_back,

@@ -208,6 +208,41 @@ def test_a_directors_revoked_key_sends_a_frame_nowhere(home: Home) -> None:
     assert home.unharmed() == ["wrong_signature"]
 
 
+def test_a_thief_of_the_directors_key_locks_no_frame_out(home: Home) -> None:
+    """The highest version there is binds a frame only as long as the key that signed it."""
+    repository = home.repository
+    home.frame.give(repository.envelope(desired(FRAME, 2**53, home.good)))
+    home.offer(repository, home.good)
+    assert home.frame.health[-1].kind == "old_version"
+    repository.rotate_director()
+    newer = repository.release("portrait", "2.0", [repository.base(SAFE * 2, "2.0")])
+    home.offer(repository, newer)
+    assert home.frame.reports[-1].state == "committed"
+    assert home.frame.reports[-1].desired_version == home.version
+    assert home.frame.core.playing is not None
+    assert home.frame.core.playing.release == newer.release.sha256
+
+
+def test_an_installation_waits_for_its_word_under_the_directors_new_key(home: Home) -> None:
+    """A director's key is replaced, and the frame restarts, while a release is on its way: not the release's fault."""
+    repository = home.repository
+    newer = repository.release("portrait", "2.0", [repository.base(SAFE * 2, "2.0")])
+    whole = dict(repository.retained)
+    repository.retained = {topic: data for topic, data in whole.items() if not topic.startswith("repo/chunk")}
+    home.frame.retained = repository.retained
+    home.frame.give(repository.envelope(desired(FRAME, 2, newer)))
+    assert home.frame.core.journal.state == "downloading"
+    repository.retained = whole
+    repository.rotate_director()
+    home.frame.documents.save(DIRECTOR_ROOT, repository.documents[DIRECTOR_ROOT])
+    home.frame.boot()
+    home.frame.connect()
+    home.frame.wait(60)
+    assert home.frame.core.journal.failure is None
+    home.offer(repository, newer)
+    assert home.frame.reports[-1].state == "committed"
+
+
 # --- time and versions ------------------------------------------------------------------------------------------------
 
 
