@@ -22,9 +22,7 @@ ORDER: dict[str, tuple[Words, str, int]] = {
 }
 """Figure -> its words, unit and decimals, in the order in which they are shown."""
 ESTIMATED = "power_estimated"
-NOT_SHOWN = frozenset(
-    {ESTIMATED, "playbacks_needed", "healthy_h_needed", "fetched_bytes", "total_bytes", "waiting_s"}
-)
+NOT_SHOWN = frozenset({ESTIMATED, "playbacks_needed", "healthy_h_needed", "fetched_bytes", "total_bytes", "waiting_s"})
 OTHER_DIGITS = 2
 
 

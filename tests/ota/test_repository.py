@@ -74,7 +74,10 @@ def test_a_root_signed_by_too_few_of_its_keys_is_refused() -> None:
     root.signed.add_key(signer().public_key, "root")
     root.signed.roles["root"].threshold = 2
     folder.sign("root", root)
-    assert "The root document has 1 of 2 signatures: missing " in refused({role: plain(one) for role, one in folder.documents.items()}).detail
+    assert (
+        "The root document has 1 of 2 signatures: missing "
+        in refused({role: plain(one) for role, one in folder.documents.items()}).detail
+    )
 
 
 @pytest.mark.parametrize("role", ["snapshot", "timestamp", "director"])
