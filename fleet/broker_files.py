@@ -123,6 +123,7 @@ def _replace_crl(path: Path, now: datetime) -> bool:
         return False
     path.parent.mkdir(parents=True, exist_ok=True)
     write_private(path, revocation_lists(authorities, revoked, now))
+    path.chmod(0o644)  # no secret, and the broker may be another user
     write_private(beside, summary)  # last: a cut in between only has the list written once more
     return True
 

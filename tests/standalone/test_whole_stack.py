@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -38,7 +38,8 @@ def stack(folder: Path) -> Iterator[subprocess.Popen[str]]:
         yield process
     finally:
         for pid in seen & process_table().keys():
-            os.kill(pid, signal.SIGKILL)
+            with suppress(ProcessLookupError):  # it may be ending just now
+                os.kill(pid, signal.SIGKILL)
         process.kill()
         process.wait()
         if process.stderr:
