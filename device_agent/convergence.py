@@ -86,7 +86,7 @@ def _install(
         )
     signed = yield from _agree(release, targets, ports, retry)
     _require_epoch(signed[0], cast(int, (yield Perform(ports.epoch.floor))), installer.journal)
-    keep = installer.journal.files() | {target.sha256 for target in signed}
+    keep = installer.files() | {target.sha256 for target in signed}
     yield from fetch_missing(signed[:1], signed, keep, ports, policy, progress, retry)
     if not (yield Perform(lambda: _are_whole(signed[:1], ports))):
         yield from fetch_missing(signed[:1], signed, keep, ports, policy, progress, retry)

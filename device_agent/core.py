@@ -314,7 +314,7 @@ class FrameCore:
         if journal.state not in ("idle", "committed", "reverted") or journal.committed is None:
             return  # a blank frame keeps what it has: its journal may have been lost, and its files need no transfer
         try:
-            self._ports.store.collect(journal.files())
+            self._ports.store.collect(self._installer.files())
         except OSError as error:
             log.error("The store cannot be tidied: %s", error)
 
@@ -323,7 +323,7 @@ class FrameCore:
 
     def _collect(self) -> None:
         self._keep_epoch()  # a commit is what leaves something behind
-        gone = self._ports.store.collect(self.journal.files())
+        gone = self._ports.store.collect(self._installer.files())
         log.info("Deleted %d files that no slot names", gone)
 
     def _drain(self) -> list[Command]:

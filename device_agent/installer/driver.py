@@ -35,6 +35,7 @@ class Installer:
         self._report = report
         self._note = note
         self._collect = collect
+        self._in_doubt: frozenset[str] = frozenset()
         stored = port.load()
         self.journal = stored if stored is not None else Journal(journal_id=random_id())
         if stored is None:
@@ -66,7 +67,17 @@ class Installer:
                     self._collect()
         return self.journal
 
+    def files(self) -> frozenset[str]:
+        """Hashes of everything that the journal on the disk may name: one whose save failed may be there all the
+        same."""
+        return self.journal.files() | self._in_doubt
+
     def _save(self, journal: Journal) -> None:
+        self._in_doubt |= journal.files()
+        self._save_or_make_room(journal)
+        self._in_doubt = frozenset()
+
+    def _save_or_make_room(self, journal: Journal) -> None:
         try:
             self._port.save(journal)
         except OSError as error:

@@ -17,7 +17,7 @@ import logging
 import os
 import re
 from collections import Counter, deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -28,10 +28,21 @@ from device_agent.ports import wall_clock_ms
 from device_agent.storage.disk import disk
 from device_agent.storage.files import make_folder, read_file, remove, replace_file, sweep, sync_folder, write_all
 from device_agent.storage.memory import MemoryOutbox
-from device_agent.storage.records import read_record
-from device_agent.storage.segments import BATCH_BYTES, Line, Segment, examine, is_power, pack, read_lines
-from device_agent.telemetry import health, random_id
-from protocol.messages import AnyEvent, HealthEvent, PowerSample, RandomId, Version
+from device_agent.storage.segments import (
+    BATCH_BYTES,
+    GAP,
+    Line,
+    Segment,
+    counted,
+    event_in,
+    examine,
+    is_power,
+    pack,
+    read_lines,
+)
+from device_agent.storage.watermark import load_state, save_state
+from device_agent.telemetry import health
+from protocol.messages import AnyEvent, PowerSample
 
 __all__ = ["FileOutbox", "MemoryOutbox"]
 
@@ -41,22 +52,11 @@ MAX_BYTES = 16 * 1024 * 1024
 MAX_EVENTS = 100_000
 SEGMENT_BYTES = 256 * 1024
 MAX_EVENT_BYTES = 8 * 1024
-GAP = "outbox_gap"
-"""Kind of the HealthEvent that counts what was lost."""
 SAVE_EVERY = 200
 """Committed events after which the watermark is written."""
 
 _SEGMENT = re.compile(r"\d{16}\.log")
 _encoder = msgspec.json.Encoder(order="deterministic")
-_decoder: msgspec.json.Decoder[AnyEvent] = msgspec.json.Decoder(AnyEvent)
-
-
-class OutboxState(msgspec.Struct, frozen=True):
-    """``state.json``: everything up to ``committed`` is in the backend, numbers up to ``given`` were given away."""
-
-    outbox_id: RandomId
-    committed: Version = 0
-    given: Version = 0
 
 
 class FileOutbox:
@@ -76,7 +76,7 @@ class FileOutbox:
         make_folder(folder)
         sweep(folder)
         self._state_path = folder / "state.json"
-        self._state = self._saved = self._load_state()
+        self._state = self._saved = load_state(self._state_path)
         self._handle: int | None = None
         self._dirty = self._suspect = False
         self._head: deque[Line] | None = None
@@ -134,7 +134,7 @@ class FileOutbox:
             if len(events) >= limit or size + len(text) + 1 > BATCH_BYTES:
                 break
             try:
-                events.append(_event(text))
+                events.append(event_in(text))
             except ValueError as error:
                 # Another version of the agent wrote it: nobody could read it, so it must not stop the others.
                 log.error("Event %d of the outbox cannot be read any more: %s", seq, error)
@@ -164,20 +164,9 @@ class FileOutbox:
 
     # --- files --------------------------------------------------------------------------------------------------------
 
-    def _load_state(self) -> OutboxState:
-        try:
-            return read_record(read_file(self._state_path, MAX_EVENT_BYTES), OutboxState)
-        except FileNotFoundError:
-            pass
-        except ValueError as error:
-            log.error("The outbox's state cannot be read (%s): its events get a new outbox id.", error)
-        state = OutboxState(random_id())
-        replace_file(self._state_path, msgspec.json.encode(state))
-        return state
-
     def _save_state(self) -> None:
         if self._state != self._saved:
-            replace_file(self._state_path, msgspec.json.encode(self._state))
+            save_state(self._state_path, self._state)
             self._saved = self._state
 
     def _load_segments(self) -> int:
@@ -291,7 +280,7 @@ class FileOutbox:
                 freed, dropped = self._drop_power(segment)
                 size, count, lost["power"] = size - freed, count - dropped, lost["power"] + dropped
         while self._segments and (size > size_goal or count > count_goal or not self._segments[0].count):
-            lost.update(_counted(read_lines(self._segments[0].path)[0], self._state.committed))
+            lost.update(counted(read_lines(self._segments[0].path)[0], self._state.committed))
             gone = self._drop_oldest()
             size, count = size - gone.size, count - gone.count
         self._record_gap("The outbox was full: the backend could not be reached for too long", lost)
@@ -308,37 +297,7 @@ class FileOutbox:
         return freed
 
     def _record_gap(self, why: str, lost: Mapping[str, int]) -> None:
-        counted = {name: float(count) for name, count in lost.items()}
+        figures = {name: float(count) for name, count in lost.items()}
         detail = f"{why}; {sum(lost.values())} events are lost."
-        event = health(GAP, detail, at=wall_clock_ms(), release=None, figures=counted)
+        event = health(GAP, detail, at=wall_clock_ms(), release=None, figures=figures)
         self._write(_encoder.encode(msgspec.structs.replace(event, seq=self._next)), power=False)
-
-
-def _counted(lines: Iterable[Line], committed: int) -> Counter[str]:
-    """How many uncommitted events these are; a gap among them stands for all it told of."""
-    lost: Counter[str] = Counter()
-    for seq, text in lines:
-        if seq <= committed:
-            continue
-        gap = _gap(text) if GAP.encode() in text else None
-        if gap is not None:
-            lost.update({name: int(count) for name, count in gap.figures.items()})
-        else:
-            lost["power" if is_power(text) else "other"] += 1
-    return lost
-
-
-def _gap(text: bytes) -> HealthEvent | None:
-    try:
-        event = _event(text)
-    except ValueError:
-        return None
-    return event if isinstance(event, HealthEvent) and event.kind == GAP else None
-
-
-def _event(text: bytes) -> AnyEvent:
-    """Raises ValueError, as ``read_record`` does."""
-    try:
-        return _decoder.decode(text)
-    except RecursionError as error:
-        raise ValueError("it is nested too deeply") from error

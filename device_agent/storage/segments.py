@@ -1,14 +1,23 @@
 """Segment files of the outbox: a line is a CRC-32, the event's number and its JSON."""
 
 import zlib
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
+
 from device_agent.storage.files import read_file
 from protocol.limits import MAX_MESSAGE
+from protocol.messages import AnyEvent, HealthEvent
 
 BATCH_BYTES = MAX_MESSAGE - 2 * 1024
 """Bytes of events in one message; the rest is for the batch around them."""
+
+GAP = "outbox_gap"
+"""Kind of the HealthEvent that counts what was lost."""
+_decoder: msgspec.json.Decoder[AnyEvent] = msgspec.json.Decoder(AnyEvent)
 
 SMALLEST_LINE = 32
 """Bytes; no event is smaller."""
@@ -96,3 +105,33 @@ def examine(path: Path) -> Found:
     given = max(segment.last, int(path.stem) - 1) + -(-(len(data) - end) // SMALLEST_LINE)
     good = b"".join(pack(*line) for line in lines) if len(data) != segment.size else None
     return Found(segment, good, damaged, given)
+
+
+def counted(lines: Iterable[Line], committed: int) -> Counter[str]:
+    """How many uncommitted events these are; a gap among them stands for all it told of."""
+    lost: Counter[str] = Counter()
+    for seq, text in lines:
+        if seq <= committed:
+            continue
+        gap = _gap(text) if GAP.encode() in text else None
+        if gap is not None:
+            lost.update({name: int(count) for name, count in gap.figures.items()})
+        else:
+            lost["power" if is_power(text) else "other"] += 1
+    return lost
+
+
+def _gap(text: bytes) -> HealthEvent | None:
+    try:
+        event = event_in(text)
+    except ValueError:
+        return None
+    return event if isinstance(event, HealthEvent) and event.kind == GAP else None
+
+
+def event_in(text: bytes) -> AnyEvent:
+    """The event of a line's JSON. Raises ValueError, as ``read_record`` does."""
+    try:
+        return _decoder.decode(text)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error

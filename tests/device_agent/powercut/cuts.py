@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from device_agent.storage.disk import using
+from tests.device_agent.powercut.backend import Backend, Wrong
 from tests.device_agent.powercut.model import Chance, ModelDisk, healthy, picture
 from tests.device_agent.powercut.story import Story, backend, releases
-from tests.device_agent.powercut.world import Backend, Frame, PowerCut, Truth, Wrong, born, recover, shuffled
+from tests.device_agent.powercut.world import Frame, PowerCut, Truth, born, recover, shuffled
 
 
 @dataclass(frozen=True)

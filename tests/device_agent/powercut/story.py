@@ -10,7 +10,8 @@ from protocol import topics
 from protocol.chunks import sha256_hex, split
 from protocol.messages import TargetRef
 from protocol.repository import ArtifactManifest, ReleaseManifest
-from tests.device_agent.powercut.world import Backend, Frame
+from tests.device_agent.powercut.backend import Backend
+from tests.device_agent.powercut.world import Frame
 from tests.device_agent.repository import Published, Repository
 
 BASE = b"".join(bytes([number]) * 4096 for number in range(35))

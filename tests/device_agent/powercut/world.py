@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -24,16 +24,15 @@ from device_agent.trust.epoch import FileEpoch
 from device_agent.trust.image import ImageTrust, director_root
 from protocol import topics
 from protocol.chunks import sha256_hex
-from protocol.codec import encode
 from protocol.errors import Reason
 from protocol.exchange import Command, Done, Publish, Subscribe, Unsubscribe
-from protocol.messages import Ack, Failure, Hello, LipError, TelemetryBatch
+from protocol.messages import Failure, Hello, LipError, TelemetryBatch
 from protocol.sequences import Perform, RetryPolicy
+from tests.device_agent.powercut.backend import FRAME, Backend, Wrong
 from tests.device_agent.powercut.model import ModelDisk
-from tests.device_agent.repository import Published, Repository, desired
+from tests.device_agent.repository import Published, Repository
 
 ROOT = Path("/frame")
-FRAME = "frame-1"
 POLICY = TrialPolicy(playbacks=2, healthy_s=86_400.0)
 QUICK = RetryPolicy(tries=3, timeout_s=1.0, first_backoff_s=0.1, max_backoff_s=0.5)
 MEASURED = (LipError(segment="mandarin", lip_mm=0.3, mean_pose_mm=1.4, limit_mm=0.9),)
@@ -42,57 +41,8 @@ SETTLE_S = 2 * 86_400.0
 MAX_TURNS = 10_000
 
 
-class Wrong(Exception):
-    """Something that must never happen; ``kind`` is ``bricked`` or ``journal``, ``events`` or ``stuck``."""
-
-    def __init__(self, kind: str, detail: str) -> None:
-        super().__init__(f"{kind}: {detail}")
-        self.kind = kind
-
-
 class PowerCut(BaseException):
     """The power goes at this moment."""
-
-
-@dataclass
-class Backend:
-    """Broker, repository and bridge: they go on while the frame is dark."""
-
-    repository: Repository
-    bad: set[str] = field(default_factory=set)
-    """Releases whose golden clips say no."""
-    crashed: set[str] = field(default_factory=set)
-    """Releases that crashed on probation: whether the frame could still note it, the cut decides."""
-    version: int = 0
-    offered: Published | None = None
-    envelope: bytes = b""
-    events: dict[tuple[str, int], bytes] = field(default_factory=dict)
-    committed: dict[str, int] = field(default_factory=dict)
-
-    def offer(self, published: Published | None) -> None:
-        self.version += 1
-        self.offered = published
-        self.envelope = self.repository.envelope(desired(FRAME, self.version, published))
-
-    def copy(self) -> "Backend":
-        """As it is now: what happens to the copy does not happen here."""
-        return Backend(
-            self.repository, self.bad, set(self.crashed), self.version, self.offered, self.envelope, dict(self.events),
-            dict(self.committed),
-        )  # fmt: skip
-
-    def took(self, batch: TelemetryBatch) -> None:
-        """Events are known by outbox and number: the same number must mean the same event for ever."""
-        for event in batch.events:
-            text, key = msgspec.json.encode(event), (batch.outbox_id, event.seq)
-            if self.events.setdefault(key, text) != text:
-                raise Wrong("events", f"the number {event.seq} was given to two events")
-        self.committed[batch.outbox_id] = max(self.committed.get(batch.outbox_id, 0), batch.events[-1].seq)
-
-    def ack(self, outbox_id: str, *, hello: bool) -> bytes:
-        seq = self.committed.get(outbox_id, 0)
-        flag = True if hello else msgspec.UNSET
-        return encode(Ack(outbox_id=outbox_id, seq=seq, desired_version=self.version, hello=flag))
 
 
 @dataclass
@@ -344,6 +294,8 @@ def require_settled(frame: Frame) -> None:
     release = offered.release.sha256
     if release in frame.backend.crashed and journal.state == "reverted":
         return
+    if journal.failure is not None and journal.failure.reason is Reason.OLD_EPOCH and playing is not None:
+        return  # a story that is told again offers what the frame has left behind for good
     if release in frame.backend.bad:
         if journal.state != "reverted" or (playing is not None and playing.release == release):
             raise Wrong("stuck", f"a release that fails its trial must be reverted: {told}")
