@@ -163,9 +163,8 @@ class Demo:
 
     async def _roll_out(self, version: str, group: str, stages: str, reason: str) -> dict[str, Any]:
         what = ("--release", f"{NAME} {version}", "--group", group, "--stages", stages, "--reason", reason)
-        if version == "1.0":  # the full agent is blank
-            what = (*what, "--with-base-model")
-        rollout = await self.ctl("rollout", "start", *what)
+        blank = ("--with-base-model",) if version == "1.0" else ()  # the full agent has no base model yet
+        rollout = await self.ctl("rollout", "start", *what, *blank)
         say(f"{self.stack.url}/rollouts/{rollout['id']}/")
         watch = self.ctl("rollout", "watch", str(rollout["id"]), "--timeout", str(PATIENCE_S))
         watching = asyncio.ensure_future(watch)
