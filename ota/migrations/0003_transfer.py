@@ -4,7 +4,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("fleet", "0009_transfer"),
+        ("fleet", "0007_transfer"),
         ("ota", "0002_proposals"),
     ]
 
