@@ -34,7 +34,7 @@ def test_the_example_shows_every_setting_and_only_a_frame_differs_from_the_defau
         Settings.__dataclass_fields__
     ), "what has no default is shown as a comment"
     different = {name for name in Settings.__dataclass_fields__ if getattr(shown, name) != getattr(Settings(), name)}
-    assert different == {"dir", "mqtt", "port", "sink"}
+    assert different == {"dir", "port", "sink"}
 
 
 def test_the_unit_lets_the_agent_write_where_the_example_puts_it_and_gives_the_renderer_room() -> None:
