@@ -84,6 +84,8 @@ def accept(
     those of the answer count, which came over a connection the installer vouches for), ``now`` None where no time is
     known. Raises Refused with one sentence."""
     chain = read(certificate)
+    if len(chain) > 1 + MAX_AUTHORITIES:
+        raise Refused(Reason.BAD_MESSAGE, f"The answer's certificate has a chain of {len(chain)}: ask again.")
     leaf = chain[0]
     if public_bytes(leaf.public_key()) != public:
         raise Refused(Reason.WRONG_IDENTITY, "The certificate is for another key than this frame's: ask again.")

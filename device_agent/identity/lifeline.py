@@ -156,8 +156,7 @@ class Lifeline:
             return self._drain(self._asking.connected(now))
         self._visits = 0
         self._told.clear()
-        if self._pairs.trying:
-            self._pairs.confirm()
+        self._confirm()
         commands = self._core.connected(now)
         return self._drain([*commands, *(self._renewal.connected(now) if self._renews else [])])
 
@@ -281,6 +280,13 @@ class Lifeline:
     def _anew(self) -> None:
         self._generation += 1
         self._refused = self._wrong_dates = 0
+
+    def _confirm(self) -> None:
+        try:
+            self._pairs.confirm()
+        except OSError as error:  # the next connection does it; this one is good all the same
+            failure = failure_of(error)
+            self._tell(failure.reason.value, failure.detail)
 
     def _note(self, kind: str, detail: str) -> None:
         self._out += self._core.fault(kind, detail, self._now)

@@ -26,7 +26,7 @@ from device_agent.storage.disk import disk
 from device_agent.storage.files import read_file, remove, replace_file, sync_folder
 from device_agent.storage.records import read_record
 from device_agent.tls import Clock, trusting
-from protocol.errors import Refused
+from protocol.errors import Reason, Refused
 
 log = logging.getLogger(__name__)
 
@@ -138,7 +138,13 @@ class Pairs:
         return self._keys.make(path)
 
     def adopt(self, accepted: Accepted) -> None:
-        """The next key has its certificate: step to that pair. Raises OSError; then nothing has changed."""
+        """The next key has its certificate: step to that pair. Raises OSError or Refused; then nothing has changed."""
+        if _SERIAL.fullmatch(accepted.serial) is None or accepted.serial in (self._current.pair, self._current.before):
+            # It names the pair's files: those of a pair in use may not be written over.
+            raise Refused(
+                Reason.BAD_MESSAGE,
+                f"The certificate's serial {accepted.serial[:64]} is none, or that of the one in use: ask again.",
+            )
         pair = self._pair(accepted.serial)
         replace_file(pair.cert, accepted.certificate)
         replace_file(pair.ca, accepted.ca)

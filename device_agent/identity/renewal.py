@@ -17,6 +17,7 @@ from cryptography import x509
 
 from device_agent.identity.certificates import Accepted, accept
 from device_agent.identity.key import FrameKey
+from device_agent.settings.kinds import ConfigError
 from protocol import topics
 from protocol.codec import decode, encode
 from protocol.errors import Refused
@@ -38,16 +39,16 @@ class Holder(Protocol):
     """What holds the frame's key and certificate."""
 
     def certificate(self) -> x509.Certificate:
-        """The one in use."""
+        """The one in use. Raises ConfigError when it cannot be read."""
 
     def authorities(self) -> list[x509.Certificate]:
-        """Those the frame trusts."""
+        """Those the frame trusts. Raises ConfigError."""
 
     def next_key(self) -> FrameKey:
-        """The key to ask for; the same until it is adopted."""
+        """The key to ask for; the same until it is adopted. Raises OSError."""
 
     def adopt(self, accepted: Accepted) -> None:
-        """Step to the new pair, durably."""
+        """Step to the new pair, durably. Raises OSError, Refused."""
 
 
 def due(certificate: x509.Certificate) -> dt.datetime:
@@ -135,8 +136,12 @@ class Renewal:
             self._nonce = None
             self._failed("No new certificate came: see that the bridge runs.", now)
             return [Unsubscribe(self._answer)]
-        if self._wanted or self._is_time():
-            return self._ask(now)
+        try:
+            if self._wanted or self._is_time():
+                return self._ask(now)
+        except ConfigError as error:  # its file rotted; the connection that stands does not need it
+            self._failed(str(error), now)
+            return []
         self._at = now + LOOK_EVERY_S
         return []
 
@@ -185,6 +190,9 @@ class Renewal:
             self._holder.adopt(accepted)
         except Refused as refused:
             self._failed(refused.detail, now)
+            return
+        except ConfigError as damaged:
+            self._failed(str(damaged), now)
             return
         except OSError as error:
             self._failed(f"The new certificate cannot be kept ({error}): check the frame's storage.", now)

@@ -98,6 +98,8 @@ def test_a_leaf_of_the_fleet_is_no_authority() -> None:
 
 def test_too_many_authorities_are_refused() -> None:
     assert reason(pem(OLD.issue(FRAME, KEY)), pem(OLD.certificate) * 9) is Reason.BAD_MESSAGE
+    chain = pem(OLD.issue(FRAME, KEY)) + pem(OLD.certificate) * 9
+    assert reason(chain, pem(OLD.certificate)) is Reason.BAD_MESSAGE
 
 
 def test_at_birth_the_answers_own_authorities_count() -> None:

@@ -270,3 +270,26 @@ def test_a_wrong_identity_never_renews(tmp_path: Path) -> None:
     )  # fmt: skip
     commands = lifeline.tick(0.0) + lifeline.connected(1.0) + lifeline.tick(2.0)
     assert [one for one in commands if isinstance(one, Perform)] == []
+
+
+def test_a_disk_that_keeps_no_confirmation_takes_no_connection_away(
+    make: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frame = make()
+    key = frame.pairs.next_key()
+    public = x509.load_pem_x509_csr(key.request(FRAME).encode()).public_key()
+    granted = accept(FRAME, key.public, pem(CA.issue(FRAME, public)), pem(CA.certificate), [CA.certificate], NOW)
+    frame.pairs.adopt(granted)
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("device_agent.identity.pairs.replace_file", full)
+        assert Subscribe("core") in frame.lifeline.connected(frame.now)
+    assert frame.core.online
+    assert frame.pairs.trying
+    assert [kind for kind, _ in frame.core.notes] == ["disk_full"]
+    frame.lifeline.disconnected()
+    frame.do(frame.lifeline.connected(frame.now))
+    assert not frame.pairs.trying

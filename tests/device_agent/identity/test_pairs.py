@@ -2,6 +2,7 @@
 
 import shutil
 import stat
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from device_agent.identity.certificates import Accepted, accept, serial_of
 from device_agent.identity.key import FileKeys, public_bytes
 from device_agent.identity.pairs import Pairs, certified_identity
 from device_agent.settings.kinds import ConfigError
+from protocol.errors import Refused
 from tests.device_agent.identity.cuts import cut_everywhere
 from tests.device_agent.identity.issuer import NOW, Authority, pem, write_identity
 
@@ -144,3 +146,15 @@ def test_a_key_is_never_overwritten(tmp_path: Path) -> None:
     with pytest.raises(FileExistsError):
         keys.make(tmp_path / "key.pem")
     assert keys.open(tmp_path / "key.pem").public == key.public
+
+
+def test_a_serial_that_would_write_over_the_pair_in_use_or_names_no_file_is_refused(folder: Path) -> None:
+    pairs = Pairs(folder)
+    first = granted(pairs)
+    pairs.adopt(first)
+    pairs.confirm()
+    used = whole(pairs)
+    for serial in (used, "-5", "f" * 41):
+        with pytest.raises(Refused):
+            pairs.adopt(replace(granted(pairs), serial=serial))
+        assert whole(Pairs(folder)) == used

@@ -239,3 +239,27 @@ def test_a_full_disk_is_told_and_tried_again(frame: Frame, monkeypatch: pytest.M
     monkeypatch.undo()
     frame.wait(AGAIN_S[0] * 1.25)
     assert len(frame.requests) == 1
+
+
+def test_authorities_that_rotted_are_told_and_the_certificate_is_asked_for_again(frame: Frame) -> None:
+    whole = (frame.folder / "ca.pem").read_bytes()
+    (frame.folder / "ca.pem").write_bytes(b"rot")
+    frame.ask_renewal()
+    frame.wait(1.0)
+    frame.hear(ANSWER, frame.grant(frame.requests[-1]))
+    assert [kind for kind, _ in frame.notes] == ["renewal_failed"]
+    assert frame.adopted == 0
+    (frame.folder / "ca.pem").write_bytes(whole)
+    asked = len(frame.requests)
+    while len(frame.requests) == asked:
+        frame.wait(1.0)
+    frame.hear(ANSWER, frame.grant(frame.requests[-1]))
+    assert frame.adopted == 1
+
+
+def test_a_certificate_that_cannot_be_read_when_its_age_is_looked_up_raises_nothing(frame: Frame) -> None:
+    (frame.folder / "cert.pem").write_bytes(b"rot")
+    frame.wait(LOOK_EVERY_S)
+    assert [kind for kind, _ in frame.notes] == ["renewal_failed"]
+    assert frame.renewal.deadline is not None
+    assert frame.renewal.deadline > frame.now, "it is looked up again with patience"
