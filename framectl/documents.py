@@ -16,7 +16,7 @@ from tuf.api.metadata import DelegatedRole, Delegations, Metadata, Root, Signed,
 from tuf.api.serialization import DeserializationError, SerializationError
 
 from framectl.errors import CommandFailed
-from framectl.publickeys import label
+from framectl.publickeys import check_id, label
 from protocol.limits import MAX_DOCUMENT
 from protocol.repository import DELEGATIONS, DIRECTOR_ROOT, OFFLINE_ROLES, ArtifactManifest
 
@@ -70,7 +70,7 @@ def online_keys(text: bytes) -> dict[str, Key]:
     try:
         found = msgspec.json.decode(text, type=dict[str, dict[str, Any]])
         keys = {
-            name: Key.from_dict(str(found[name]["keyid"]), dict(found[name]["key"]))
+            name: check_id(Key.from_dict(str(found[name]["keyid"]), dict(found[name]["key"])))
             for name in ("snapshot", "timestamp", "director")
         }
     except (msgspec.DecodeError, UnicodeDecodeError, KeyError, TypeError, ValueError) as error:
@@ -153,7 +153,8 @@ def with_targets(role: str, documents: Documents, added: Iterable[TargetFile], n
 
 
 def parse(role: str, data: bytes) -> Metadata[Any]:
-    """One document, of the type its role asks for; signatures are not looked at. Raises CommandFailed."""
+    """One document, of the type its role asks for, whose key ids are those of its keys; signatures are not looked at.
+    Raises CommandFailed."""
     try:
         document: Metadata[Any] = Metadata.from_bytes(data)
     except (DeserializationError, RecursionError) as error:
@@ -163,6 +164,9 @@ def parse(role: str, data: bytes) -> Metadata[Any]:
         raise CommandFailed(
             f"The {role} document is of the type {document.signed.type}: it was saved under a wrong name."
         )
+    holder = document.signed if isinstance(document.signed, Root) else document.signed.delegations
+    for key in holder.keys.values() if holder is not None else ():
+        check_id(key)
     return document
 
 

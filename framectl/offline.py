@@ -14,8 +14,9 @@ import base64
 import fcntl
 import json
 import os
+import re
 import tempfile
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -36,6 +37,8 @@ from protocol.limits import MAX_DOCUMENT
 
 _MAX_PENDING = 16 * MAX_DOCUMENT
 _MAX_KEYS = 64
+_OURS = re.compile(r"metadata/(?:[0-9]{1,9}\.)?[a-z-]{1,32}\.json|releases/[^/\0]{1,200}\.json")
+"""What may be put in place, relative to the folder."""
 
 
 class OfflineFolder:
@@ -92,7 +95,7 @@ class OfflineFolder:
         """
         if not (path / "metadata").is_dir():
             raise CommandFailed(f"{path} is no offline folder: make one with `framectl keys create --out {path}`.")
-        with (path / ".lock").open("w") as lock:
+        with (path / ".lock").open("a") as lock:  # never emptied: it may be a link that somebody put there
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
@@ -139,6 +142,7 @@ class OfflineFolder:
         files = {self.path / "metadata" / self._file_name(role, new): new.to_bytes() for role, new in changed.items()}
         files |= releases
         pending = {str(path.relative_to(self.path)): data.decode() for path, data in files.items()}
+        self._refuse_elsewhere(pending)
         write_file(self._pending, json.dumps(pending).encode())
         self._finish_interrupted()
         self.documents = self.documents | changed
@@ -196,9 +200,23 @@ class OfflineFolder:
     def _finish_interrupted(self) -> None:
         if not self._pending.exists():
             return
-        for name, text in json.loads(read_file(self._pending, _MAX_PENDING)).items():
+        try:
+            pending = msgspec.json.decode(read_file(self._pending, _MAX_PENDING), type=dict[str, str])
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise CommandFailed(
+                f"{self._pending} cannot be read ({error}): bring it from another copy of the folder."
+            ) from None
+        self._refuse_elsewhere(pending)
+        for name, text in pending.items():
             write_file(self.path / name, text.encode())
         self._pending.unlink()
+
+    @staticmethod
+    def _refuse_elsewhere(names: Iterable[str]) -> None:
+        """The folder goes from hand to hand: what lies in it must not write outside of it. Raises CommandFailed."""
+        for name in names:
+            if _OURS.fullmatch(name) is None:
+                raise CommandFailed(f"The folder wants to write {name[:200]!r}: ask who carried it, and use a copy.")
 
     def _drop_outdated(self) -> None:
         """A proposal has served once newer documents are here: those it became, or others from the server."""

@@ -6,6 +6,7 @@ The name travels inside the signed documents (a field of the TUF key), so that e
 server included, can say whose. Frames get these documents: use roles or initials where names should stay at home.
 """
 
+import hashlib
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -13,6 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_public_key
+from securesystemslib.formats import encode_canonical
 from securesystemslib.signer import Key
 
 from framectl.errors import CommandFailed
@@ -62,6 +66,36 @@ def check_name(name: str) -> str:
     return name
 
 
+def id_of(key: Key) -> str:
+    """The key id that belongs to this key: a hash of its type, scheme and value."""
+    content = {"keytype": key.keytype, "scheme": key.scheme, "keyval": key.keyval}
+    return hashlib.sha256(str(encode_canonical(content)).encode()).hexdigest()
+
+
+def check_id(key: Key) -> Key:
+    """Raises CommandFailed unless the key has the id that belongs to it. People compare ids by voice and are shown
+    changes by id: under an id of its own choice, somebody else's key would look like the one that was there."""
+    if id_of(key) != key.keyid:
+        raise CommandFailed(
+            f"The key id of {label(key)} is not that of this key: do not use it, and ask whom it came from."
+        )
+    return key
+
+
+def material(key: Key) -> bytes:
+    """What the key is, however its text is spelled (hex in capitals, PEM with other line ends).
+
+    Raises CommandFailed.
+    """
+    text = str(key.keyval.get("public", ""))
+    try:
+        if key.keytype == "ed25519":
+            return bytes.fromhex(text)
+        return load_pem_public_key(text.encode()).public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    except (ValueError, UnsupportedAlgorithm) as error:
+        raise CommandFailed(f"The public key {label(key)} cannot be read ({error}): make it anew.") from None
+
+
 def write_public(path: Path, public: PublicKey) -> None:
     """Write a public key file, never over an existing one. Raises CommandFailed."""
     if path.exists():
@@ -77,7 +111,7 @@ def read_public(path: Path) -> PublicKey:
         raise CommandFailed(f"{path} is a private key: give its .pub file, and let nobody else have this one.")
     try:
         found = msgspec.json.decode(data, type=dict[str, Any])
-        key = Key.from_dict(str(found["keyid"]), dict(found["key"]))
+        key = check_id(Key.from_dict(str(found["keyid"]), dict(found["key"])))
         uri = found.get("uri")
         return PublicKey(check_name(str(found["name"])), key, None if uri is None else str(uri))
     except (msgspec.DecodeError, UnicodeDecodeError, KeyError, TypeError, ValueError) as error:
@@ -86,9 +120,9 @@ def read_public(path: Path) -> PublicKey:
 
 def refuse_doubles(role: str, keys: Iterable[Key]) -> None:
     """Raises CommandFailed when one key would count twice towards a threshold, or two keys have one name."""
-    seen: dict[str, Key] = {}
+    seen: dict[str | bytes, Key] = {}
     for key in keys:
-        for mark in (msgspec.json.encode(key.keyval).decode(), f"name {name_of(key)}" if name_of(key) else key.keyid):
+        for mark in (material(key), name_of(key) or key.keyid):
             if (other := seen.get(mark)) is not None and other is not key:
                 raise CommandFailed(
                     f"The role {role} would have {label(other)} and {label(key)}: every key counts once and has a "

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_public_key
 from securesystemslib.exceptions import UnverifiedSignatureError
 from securesystemslib.signer import Key
 from tuf.api.metadata import Metadata, Root, Signed, Targets
@@ -128,13 +130,20 @@ def check_each_key_once(document: Document) -> None:
     if delegations is None:
         return
     for name, role in (delegations.roles or {}).items():
-        values = [
-            json.dumps(delegations.keys[keyid].keyval, sort_keys=True)
-            for keyid in role.keyids
-            if keyid in delegations.keys
-        ]
+        values = [_material(delegations.keys[keyid]) for keyid in role.keyids if keyid in delegations.keys]
         if len(set(values)) < len(values):
             raise refuse(f"The {document.role} document names one key twice for {name}: give every person a key.")
+
+
+def _material(key: Key) -> bytes:
+    """What the key is, however its text is spelled (hex in capitals, PEM with other line ends). Raises Refused."""
+    text = str(key.keyval.get("public", ""))
+    try:
+        if key.keytype == "ed25519":
+            return bytes.fromhex(text)
+        return load_pem_public_key(text.encode()).public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    except (ValueError, UnsupportedAlgorithm) as error:
+        raise refuse(f"The public key {_label(key)} cannot be read: {error}.") from None
 
 
 def check_names_key(root: Document, role: str, keys: Iterable[Key]) -> None:

@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from securesystemslib.signer import Key
 
 from framectl.__main__ import main
 from framectl.offline import OfflineFolder
 from framectl.package import Package
+from framectl.publickeys import id_of
 from tests.framectl.conftest import BASE, Desk
 from tests.framectl.people import EVERYBODY, People
 
@@ -65,10 +67,43 @@ def test_the_same_person_does_not_count_twice(people: People, online_file: Path)
     people.ceremony(online_file)
     people.sign("alice")
     assert "nothing to sign here" in people.refused("keys", "sign", people.folder, "--key", people.key("alice"))
-    double = json.loads(Path(people.public("alice")).read_text()) | {"keyid": "f" * 64, "name": "alice-2"}
+    double = json.loads(Path(people.public("alice")).read_text()) | {"name": "alice-2"}
+    double["key"]["keyval"]["public"] = double["key"]["keyval"]["public"].upper()  # the same key, spelled otherwise
+    double["keyid"] = id_of(Key.from_dict("", dict(double["key"])))
     (people.home / "double.pub").write_text(json.dumps(double))
     arguments = ("keys", "rotate", people.folder, "--role", "root", "--add", people.public("double"))
     assert "counts once" in people.refused(*arguments)
+
+
+def test_a_key_under_the_id_of_another_is_refused(people: People, online_file: Path) -> None:
+    mallory = json.loads(Path(people.public("fred")).read_text())
+    alice = json.loads(Path(people.public("alice")).read_text())
+    Path(people.public("alice")).write_text(json.dumps(alice | {"key": mallory["key"]}))
+    keys = (f"--root-key={people.public('alice')}", f"--targets-key={people.public('dora')}")
+    said = people.refused("keys", "ceremony", "--out", people.folder, *keys, f"--online={online_file}")
+    assert "is not that of this key" in said
+
+
+def test_a_proposal_that_swaps_the_key_behind_an_id_is_not_signed(started: People) -> None:
+    """By its ids alone such a proposal changes nothing."""
+    started.does("keys", "renew", started.folder, "--document", "root")
+    path = Path(started.folder) / "metadata" / "proposed.json"
+    content = json.loads(path.read_text())
+    signed = content["documents"]["root"]["signed"]
+    keyid = json.loads(Path(started.public("carol")).read_text())["keyid"]
+    signed["keys"][keyid]["keyval"] = json.loads(Path(started.public("fred")).read_text())["key"]["keyval"]
+    path.write_text(json.dumps(content))
+    said = started.refused("keys", "sign", started.folder, "--key", started.key("alice"))
+    assert "carol" in said
+    assert "is not that of this key" in said
+
+
+@pytest.mark.parametrize("name", ["../stolen.json", "metadata/../../stolen.json", "keys/alice.pem", "/tmp/stolen.json"])
+def test_a_folder_from_another_machine_writes_nothing_outside_of_itself(started: People, name: str) -> None:
+    path = Path(started.folder) / "metadata" / "pending.json"
+    path.write_text(json.dumps({name: "{}"}))
+    assert "ask who carried it" in started.refused("keys", "status", started.folder)
+    assert not (Path(started.folder) / name).exists()
 
 
 def test_a_threshold_that_nobody_could_meet_is_refused(people: People, online_file: Path) -> None:
