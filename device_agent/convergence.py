@@ -6,8 +6,11 @@ Every refusal ends in the journal, in the report and as a HealthEvent; the relea
 """
 
 import logging
+from collections.abc import Callable
 from collections.abc import Sequence as Items
 from typing import cast
+
+from tuf.api.metadata import Root
 
 from device_agent.failures import PASSING, failure_of
 from device_agent.installer.driver import Installer
@@ -32,21 +35,30 @@ from protocol.codec import decode
 from protocol.errors import Reason, Refused
 from protocol.limits import MAX_MESSAGE
 from protocol.messages import DesiredState, TargetRef, TransferPolicy
-from protocol.repository import ROLE_OF_KIND, ReleaseManifest, role_of
+from protocol.repository import ROLE_OF_KIND, ReleaseManifest, RuntimeRange, role_of
 from protocol.sequences import Perform, Program, RetryPolicy, Sequence, refresh
 
 log = logging.getLogger(__name__)
 
+Believed = Callable[[Root], bool]
+"""Whether that root of the director signs the DesiredState that is being carried out."""
+
+
+class _Unbelieved(Exception):
+    """The director's newest root names other keys than the one under which the DesiredState was believed."""
+
 
 def converge(
     desired: DesiredState,
+    believed: Believed,
     identity: FrameIdentity,
     ports: Ports,
     installer: Installer,
     retry: RetryPolicy,
     progress: Progress,
 ) -> Program[None]:
-    """Make the frame run ``desired``. Never raises what came from outside: it ends in the journal."""
+    """Make the frame run ``desired``. Never raises what came from outside: it ends in the journal. Where the director's
+    keys turn out to have changed it just stops: no fault of the release, whose DesiredState comes again."""
     if desired.release is None:
         installer.apply(Kept(desired.version))
         return
@@ -59,7 +71,9 @@ def converge(
         return
     installer.apply(Began(desired.version, desired.release.sha256))
     try:
-        yield from _install(desired, desired.release, identity, ports, installer, retry, progress)
+        yield from _install(desired, desired.release, believed, identity, ports, installer, retry, progress)
+    except _Unbelieved:
+        log.warning("DesiredState %d is not signed by the director's newest keys: not installed.", desired.version)
     except Exception as error:
         failure = failure_of(error)
         # A trial that the frame could not run says nothing about the release; it is tried again, a few times.
@@ -70,6 +84,7 @@ def converge(
 def _install(
     desired: DesiredState,
     release: TargetRef,
+    believed: Believed,
     identity: FrameIdentity,
     ports: Ports,
     installer: Installer,
@@ -84,7 +99,7 @@ def _install(
             f"The trial did not come to its end {installer.journal.trial_attempts} times: the release may bring the "
             "frame down, or the frame cannot run it, which its events before this one say.",
         )
-    signed = yield from _agree(release, targets, ports, retry)
+    signed = yield from _agree(release, targets, believed, ports, retry)
     _require_epoch(signed[0], cast(int, (yield Perform(ports.epoch.floor))), installer.journal)
     keep = installer.files() | {target.sha256 for target in signed}
     yield from fetch_missing(signed[:1], signed, keep, ports, policy, progress, retry)
@@ -127,7 +142,7 @@ def _are_whole(signed: Items[SignedTarget], ports: Ports) -> bool:
 
 
 def _agree(
-    release: TargetRef, targets: list[TargetRef], ports: Ports, retry: RetryPolicy
+    release: TargetRef, targets: list[TargetRef], believed: Believed, ports: Ports, retry: RetryPolicy
 ) -> Sequence[list[SignedTarget]]:
     """Refresh the frame's view of the repository and compare it with what the director named, manifest first."""
     wanted = [release, *targets]
@@ -139,6 +154,8 @@ def _agree(
         )
     trust = ports.trust(ports.documents)
     yield from refresh(trust, sorted({role_of(ref.path) for ref in wanted}), retry)
+    if not believed(trust.director_root):
+        raise _Unbelieved
     signed = [trust.target(ref.path) for ref in wanted]
     for ref, target in zip(wanted, signed, strict=True):
         if (ref.length, ref.sha256) != (target.length, target.sha256):
@@ -199,6 +216,12 @@ def _compatible(signed: list[SignedTarget], identity: FrameIdentity) -> Slot:
                 Reason.INCOMPATIBLE,
                 f"{target.path} needs agent {manifest.min_agent}; this frame has {identity.agent_version}.",
             )
+        if manifest.runtimes and not any(_in_range(one, identity) for one in manifest.runtimes):
+            here = ", ".join(f"{name} {version}" for name, version in identity.runtimes.items()) or "none"
+            raise Refused(
+                Reason.INCOMPATIBLE,
+                f"{target.path} runs on {' or '.join(map(str, manifest.runtimes))}; the runtimes here: {here}.",
+            )
         if manifest.kind not in ("base_model", "lora_delta", "asset"):
             raise Refused(
                 Reason.INCOMPATIBLE, f"This agent cannot install {target.path}, a file of kind {manifest.kind}."
@@ -223,6 +246,13 @@ def _compatible(signed: list[SignedTarget], identity: FrameIdentity) -> Slot:
         ),
         security_epoch=signed[0].manifest.security_epoch,
     )
+
+
+def _in_range(wanted: RuntimeRange, identity: FrameIdentity) -> bool:
+    have = identity.runtimes.get(wanted.name)
+    if have is None or older(have, wanted.at_least):
+        return False
+    return wanted.below is None or older(have, wanted.below)
 
 
 def older(have: str, need: str) -> bool:

@@ -255,7 +255,9 @@ class FrameCore:
         if self._desired is None or self._exchange is not None or not self._online:
             return
         desired, self._desired = self._desired, None
-        program = converge(desired, self.identity, self._ports, self._installer, self._retry, self._progress)
+        program = converge(
+            desired, self._gate.holds_under, self.identity, self._ports, self._installer, self._retry, self._progress
+        )
         self._exchange = Exchange(program)
         self._out += self._exchange.start(self._now, connected=True)
 

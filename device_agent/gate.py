@@ -74,6 +74,16 @@ class Gate:
             if refused.reason is Reason.WRONG_SIGNATURE:
                 self._installer.apply(Disowned())
 
+    def holds_under(self, director_root: Root) -> bool:
+        """Whether that root of the director signed the DesiredState that is held."""
+        envelope = self._documents.load(DESIRED)
+        try:
+            if envelope is not None:
+                verify_desired(envelope, director_root, self._frame_id, 0)
+        except Refused:
+            return False
+        return envelope is not None
+
     def knows(self, envelope: bytes) -> bool:
         """Whether exactly this one was refused before."""
         return sha256_hex(envelope) in self._refused

@@ -208,6 +208,21 @@ def test_a_directors_revoked_key_sends_a_frame_nowhere(home: Home) -> None:
     assert home.unharmed() == ["wrong_signature"]
 
 
+def test_a_directors_key_that_turns_out_to_be_revoked_on_the_way_installs_nothing(home: Home) -> None:
+    """The frame believes the key when the word comes in, and finds the root that revokes it while it carries it out."""
+    repository = home.repository
+    old = repository.director
+    other = repository.release("portrait", "2.0", [repository.base(SAFE * 2, "2.0")])
+    repository.rotate_director()
+    home.frame.give(repository.envelope(desired(FRAME, 99, other), signer=old))
+    home.frame.wait(600)
+    assert home.frame.documents.load(DIRECTOR_ROOT) == repository.documents[DIRECTOR_ROOT]
+    assert home.unharmed() == []
+    assert home.frame.core.journal.desired_version == 0, "nor does its version bind the frame"
+    home.offer(repository, other)
+    assert home.frame.reports[-1].state == "committed"
+
+
 def test_a_thief_of_the_directors_key_locks_no_frame_out(home: Home) -> None:
     """The highest version there is binds a frame only as long as the key that signed it."""
     repository = home.repository
