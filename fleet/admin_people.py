@@ -102,8 +102,10 @@ class PersonAdmin(Users):
             audit(actor, "make_user", user.get_username())
         elif {"is_active", "username"} & set(form.changed_data):
             audit(actor, "change_user", user.get_username(), {"active": user.is_active})
-        if "role" in form.changed_data or not change:
-            set_role(user, role_named(form.cleaned_data.get("role", "")), actor)
+        wanted = role_named(form.cleaned_data.get("role", ""))
+        # Somebody who is switched on again has the role that the form showed, not the one from before.
+        if "role" in form.changed_data or not change or (user.is_active and role_of(user) is not wanted):
+            set_role(user, wanted, actor)
 
     def user_change_password(self, request: HttpRequest, id: str, form_url: str = "") -> HttpResponse:
         """Somebody else's password; written down once it is set."""

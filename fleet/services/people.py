@@ -10,9 +10,8 @@ from fleet.services.audit import audit
 def set_role(user: User, role: Role | None, actor: str) -> None:
     """Give ``user`` this role and no other; None takes every role away. Raises LastAdmin."""
     with transaction.atomic():
-        found = User.objects.select_for_update().get(pk=user.pk)
-        before = role_of(found)
-        check_role(found, role)
+        check_role(user, role)
+        before = role_of(User.objects.select_for_update(no_key=True).get(pk=user.pk))
         user.is_superuser = user.is_staff = role is Role.ADMIN
         user.save(update_fields=["is_superuser", "is_staff"])
         user.groups.remove(*Group.objects.filter(name__in=[known.word for known in Role]))
@@ -24,11 +23,15 @@ def set_role(user: User, role: Role | None, actor: str) -> None:
 
 
 def check_role(user: User, role: Role | None) -> None:
-    """Whether ``user`` may have this role from now on. Raises LastAdmin."""
+    """Whether ``user`` may have this role from now on. Raises LastAdmin.
+
+    Call it in a transaction: all admins stay locked until its end, so that no two who take the role from each other
+    both find the other one left.
+    """
     if role is Role.ADMIN or user.pk is None:
         return
-    admins = User.objects.filter(is_superuser=True, is_active=True)
-    if admins.filter(pk=user.pk).exists() and not admins.exclude(pk=user.pk).exists():
+    admins = User.objects.select_for_update(no_key=True).filter(is_superuser=True, is_active=True).order_by("pk")
+    if [admin.pk for admin in admins] == [user.pk]:
         raise LastAdmin("There is no other admin: make somebody else one first.")
 
 

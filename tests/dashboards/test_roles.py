@@ -124,6 +124,10 @@ def test_an_admin_gives_roles_and_switches_people_off(user: User) -> None:
     assert entry.detail == {"before": "releaser", "after": "viewer"}
     client.post(f"/admin/auth/user/{user.pk}/change/", {"username": "rosa", "role": "viewer"})
     assert role_of(User.objects.get(pk=user.pk)) is None
+    form = {"username": "rosa", "role": "", "is_active": "on"}  # what the form shows of somebody switched off
+    client.post(f"/admin/auth/user/{user.pk}/change/", form)
+    assert User.objects.get(pk=user.pk).is_active
+    assert role_of(User.objects.get(pk=user.pk)) is None
     refused = client.post(
         f"/admin/auth/user/{boss.pk}/change/", {"username": "boss", "role": "viewer", "is_active": "on"}
     )

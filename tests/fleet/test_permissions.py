@@ -1,10 +1,14 @@
 """Every role against every action, and against every address of the REST API that changes anything."""
 
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 from django.contrib.auth.models import AnonymousUser, Group, User
 from django.core.management import CommandError, call_command
+from django.db import connection, transaction
 from django.test import Client
 from django.urls import URLPattern, URLResolver, get_resolver
 from rest_framework.views import APIView
@@ -134,3 +138,25 @@ def test_a_change_of_role_is_written_down_and_the_last_admin_stays() -> None:
     with pytest.raises(CommandError, match="no other admin"):
         call_command("set_role", user="boss", role="none")
     assert role_of(User.objects.get(pk=boss.pk)) is Role.ADMIN
+
+
+@pytest.mark.django_db(transaction=True)
+def test_of_two_admins_who_take_the_role_from_each_other_one_stays() -> None:
+    admins = [make_user("boss", Role.ADMIN), make_user("rosa", Role.ADMIN)]
+    barrier = threading.Barrier(2)
+
+    def demote(user: User) -> type[Exception] | None:
+        try:
+            with transaction.atomic():
+                barrier.wait(10)
+                set_role(user, None, "test")
+                time.sleep(0.2)  # the other one looks meanwhile
+        except LastAdmin:
+            return LastAdmin
+        finally:
+            connection.close()
+        return None
+
+    with ThreadPoolExecutor(2) as pool:
+        assert set(pool.map(demote, admins)) == {None, LastAdmin}
+    assert User.objects.filter(is_superuser=True).count() == 1
