@@ -10,20 +10,20 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from fleet.api.errors import BadRequest
-from fleet.api.pages import MAX_LIMIT, limit_of
+from fleet.api.pages import MAX_LIMIT, OTHER_CURSOR, limit_of
 from fleet.models import AuditEntry
 from protocol.audit import AuditRecord
 
 
 class AuditLog(APIView):
-    """``GET audit/?after=&limit=``"""
+    """``GET audit/?cursor=&limit=``"""
 
     def get(self, request: Request) -> Response:
         """Entries upwards by number: ``{"results": [AuditRecord, ...], "next": number or null}``."""
         limit = limit_of(request, MAX_LIMIT, MAX_LIMIT)
         after = request.query_params.get("cursor", "") or "0"
         if not (after.isascii() and after.isdigit() and len(after) < 19):
-            raise BadRequest("This cursor is not one of ours: take it from the page before.")
+            raise BadRequest(OTHER_CURSOR)
         rows = AuditEntry.objects.filter(number__gt=int(after)).order_by("number")
         found = [_record(row) for row in rows.annotate(text=Cast("detail", TextField()))[: limit + 1]]
         more = len(found) > limit

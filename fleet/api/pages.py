@@ -11,6 +11,7 @@ from fleet.api.errors import BadRequest
 
 DEFAULT_LIMIT = 100
 MAX_LIMIT = 1_000
+OTHER_CURSOR = "This cursor is not one of ours: take it from the page before."
 
 M = TypeVar("M", bound=Model)
 
@@ -20,7 +21,10 @@ def page(request: Request, rows: "QuerySet[M]", show: Callable[[M], dict[str, An
     limit = limit_of(request, DEFAULT_LIMIT, MAX_LIMIT)
     cursor = request.query_params.get("cursor", "")
     if cursor:
-        rows = rows.filter(**{f"{key}__gt": cursor})
+        try:
+            rows = rows.filter(**{f"{key}__gt": cursor})
+        except ValueError:
+            raise BadRequest(OTHER_CURSOR) from None
     found = list(rows[: limit + 1])
     more = len(found) > limit
     found = found[:limit]

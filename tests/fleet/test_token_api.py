@@ -32,6 +32,12 @@ def post(client: Client, expect: int = 201, **body: object) -> Any:
     return answer.json()
 
 
+def test_a_cursor_of_somebody_s_own_making_is_refused_in_a_sentence(rosa: User) -> None:
+    answer = api(rosa).get("/api/v1/tokens/", {"cursor": "first"})
+    assert answer.status_code == 400
+    assert "not one of ours" in answer.json()["detail"]
+
+
 def test_a_token_is_shown_once_ends_after_ninety_days_and_is_written_down(rosa: User) -> None:
     made = post(api(rosa), name="ci", scope="read")
     assert find_token(made["token"]) is not None
