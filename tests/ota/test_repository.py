@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 from django.utils import timezone
+from securesystemslib.signer import Key, Signature
 from tuf.api.metadata import Metadata, TargetFile
 from tuf.ngclient._internal.trusted_metadata_set import EnvelopeType, TrustedMetadataSet
 
@@ -38,6 +39,20 @@ def test_a_tuf_client_trusts_what_comes_out() -> None:
     trusted.update_targets(documents["targets"])
     for role in ("base", "lora", "agent", "release"):
         trusted.update_delegated_targets(documents[role], role, "targets")
+
+
+def test_one_key_counts_once_however_it_is_spelled() -> None:
+    offline = Offline()
+    given = offline.first()
+    root = Metadata.from_dict(given["root"])
+    mine = offline.signers["root"].public_key
+    capitals = {**mine.to_dict(), "keyval": {"public": mine.keyval["public"].upper()}}
+    root.signed.add_key(Key.from_dict("f" * 64, capitals), "root")
+    root.signed.roles["root"].threshold = 2
+    root.signatures.clear()
+    signature = root.sign(offline.signers["root"])
+    root.signatures["f" * 64] = Signature("f" * 64, signature.signature)
+    assert "names one key twice for root" in refused({**given, "root": plain(root)}).detail
 
 
 def test_everything_is_queued_for_the_broker_the_head_last() -> None:
