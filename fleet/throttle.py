@@ -5,7 +5,6 @@ further tries from there are refused until AXES_COOLOFF_TIME has passed since th
 alone is never locked, so nobody can lock ops out from elsewhere.
 """
 
-from ipaddress import IPv6Address, IPv6Network, ip_address
 from typing import Any
 
 from axes.handlers.database import AxesDatabaseHandler
@@ -13,6 +12,8 @@ from axes.models import AccessAttempt
 from django.conf import settings
 from django.db.models import Sum
 from django.http import HttpRequest
+
+from fleet.addresses import network_of
 
 FACTOR = 5
 
@@ -35,20 +36,9 @@ def forgive(request: HttpRequest, username: str) -> None:
 
 
 def client_address(request: HttpRequest) -> str | None:
-    """Where the request comes from. With FRAMEFLEET_PROXIES=n, what the n-th proxy before us says it came from.
-
-    Of an IPv6 address only its network counts: a household has 2^64 addresses to try from.
-    """
+    """Where the request comes from (``network_of``). With FRAMEFLEET_PROXIES=n, what the n-th proxy before us says."""
     text = request.META.get("REMOTE_ADDR", "")
     if settings.FRAMEFLEET_PROXIES:
         passed = [part.strip() for part in request.META.get("HTTP_X_FORWARDED_FOR", "").split(",")]
         text = passed[-settings.FRAMEFLEET_PROXIES] if len(passed) >= settings.FRAMEFLEET_PROXIES else text
-    try:
-        address = ip_address(text)
-    except ValueError:
-        return None
-    if isinstance(address, IPv6Address):
-        if address.ipv4_mapped is not None:
-            return str(address.ipv4_mapped)
-        return str(IPv6Network((int(address), 64), strict=False).network_address)
-    return str(address)
+    return network_of(text)

@@ -7,6 +7,7 @@ from typing import TypeVar
 
 import msgspec
 
+from fleet.addresses import network_of
 from fleet.birth.renewal import new_nonce, renew_lapsed
 from fleet.birth.throttle import Throttle
 from fleet.models import Frame
@@ -45,12 +46,13 @@ class Endpoint:
             return 404, said(f"There is nothing at {path[:100]}: this is the birth endpoint of a framefleet.")
         if method != "POST":
             return 405, said("Send a POST with a JSON body.")
-        if self.throttle.is_closed_to(address):
+        network = network_of(address) or address
+        if self.throttle.is_closed_to(network):
             return 429, said(TOO_MANY)
         try:
             return 200, encode(paths[path](body))
         except Refused as refused:
-            self.throttle.refused(address)
+            self.throttle.refused(network)
             log.info("Refused %s from %s: %s", path, address, refused.detail)
             return STATUS.get(refused.reason, 400), said(refused.detail)
 

@@ -163,6 +163,16 @@ def test_who_guesses_has_to_wait_and_others_do_not(endpoint: Endpoint) -> None:
     assert endpoint.answer("POST", birth.CLAIM_PATH, right, "192.0.2.8")[0] == 200
 
 
+def test_a_household_with_a_network_of_addresses_is_one_guesser(endpoint: Endpoint) -> None:
+    guess = encode(claim_request("a" * 26, new_key()))
+    said = [
+        endpoint.answer("POST", birth.CLAIM_PATH, guess, f"2001:db8:1:2::{number:x}")[0]
+        for number in range(throttle.EACH + 1)
+    ]
+    assert said == [404] * throttle.EACH + [429]
+    assert endpoint.answer("POST", birth.CLAIM_PATH, guess, "2001:db8:1:3::1")[0] == 404
+
+
 def test_the_throttle_forgets_in_time_and_is_bounded() -> None:
     now = [0.0]
     counts = Throttle(lambda: now[0])
