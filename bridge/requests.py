@@ -16,7 +16,7 @@ def answer(frame_id: str, request: AnyRequest) -> AnyAnswer:
     if isinstance(request, TimeRequest):
         return TimeAnswer(nonce=request.nonce, time=signed_time(request.nonce))
     try:
-        issued = certificates.renew(frame_id, request.csr)
+        issued = certificates.renew_connected(frame_id, request.csr)
     except Refused as refused:
         log.warning("No certificate for %s: %s", frame_id, refused.detail)
         return RefusedAnswer(nonce=request.nonce, detail=refused.detail[:MAX_TEXT])

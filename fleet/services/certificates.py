@@ -26,8 +26,13 @@ from protocol.limits import MAX_PEM
 PREDECESSOR = timedelta(days=7)
 """How long a renewed certificate stays good beside its successor."""
 GOOD_AT_ONCE = 2
+CUT_OFF = timedelta(minutes=2)
+"""So long after a revocation a connection of the revoked certificate may still stand, at the worst."""
 A_DAY = 4
 """Certificates that one frame gets in a day: one in two years is what it needs, some more while something is wrong."""
+KEPT = 8
+"""Rows of one frame whose certificates have ended by themselves: one of them is the way back in for a frame that lay in
+a drawer and lost the answer with its next certificate."""
 MAX_REASON = 500
 _HASHES = (hashes.SHA256, hashes.SHA384, hashes.SHA512)
 
@@ -81,6 +86,23 @@ def renew(frame_id: str, csr: str, *, now: datetime | None = None) -> IssuedCert
 
 
 @transaction.atomic
+def renew_connected(frame_id: str, csr: str, *, now: datetime | None = None) -> IssuedCertificate:
+    """``renew`` for whom a broker lets speak in the frame's name. Raises Refused.
+
+    Which of the frame's certificates that is cannot be told, and a broker cuts a revoked one off some seconds late:
+    whoever stole it must not get the next one in between.
+    """
+    now = now or timezone.now()
+    # The row is held before anything is looked at, so no revocation comes in between.
+    frame = Frame.objects.select_for_update().filter(pk=frame_id).first()
+    if frame is None or not good_certificates(now).filter(frame=frame).exists():
+        raise Refused(Reason.WRONG_IDENTITY, "This frame holds no good certificate: claim it with a new label.")
+    if FrameCertificate.objects.filter(frame=frame, revoked_at__gt=now - CUT_OFF).exists():
+        raise Refused(Reason.NOT_AVAILABLE, "A certificate of this frame was just revoked: try again in some minutes.")
+    return renew(frame_id, csr, now=now)
+
+
+@transaction.atomic
 def issue(frame: Frame, key: ec.EllipticCurvePublicKey, *, now: datetime | None = None) -> IssuedCertificate:
     """A certificate for ``key``; the caller holds the frame's row. Asked again for the newest key it gives the same
     answer, so that one that was lost on its way does no harm. Raises Refused."""
@@ -98,7 +120,8 @@ def issue(frame: Frame, key: ec.EllipticCurvePublicKey, *, now: datetime | None 
     newest = rows.order_by("-issued_at", "-id").first()
     if newest is not None and newest.key_fingerprint == print_ and not _is_due(newest, signing, now):
         return _answer(frame.pk, newest, signing)
-    if rows.filter(issued_at__gt=now - timedelta(days=1)).count() >= A_DAY:
+    # Revoked ones do not count: whoever used them all up with a stolen key must not keep the next hardware waiting.
+    if rows.filter(issued_at__gt=now - timedelta(days=1), revoked_at=None).count() >= A_DAY:
         raise Refused(Reason.NOT_AVAILABLE, f"A frame gets at most {A_DAY} certificates a day: try again tomorrow.")
     row = record(frame.pk, signing.certify(frame.pk, key, now=now), now)
     row.save(force_insert=True)
@@ -161,13 +184,15 @@ def _is_due(row: FrameCertificate, signing: Authority, now: datetime) -> bool:
 
 def _make_room(frame: Frame, newest: FrameCertificate, now: datetime) -> None:
     """Predecessors end soon, all but the last of them at once. Rows stay until their certificates have ended by
-    themselves: a broker that knows the authority alone is told of those that ended before (the list of revoked ones)."""
+    themselves: a broker that knows the authority alone is told of those that ended before (the list of revoked ones).
+    Some stay longer, see KEPT."""
     older = FrameCertificate.objects.filter(frame=frame).exclude(pk=newest.pk).order_by("-issued_at", "-id")
     good = list(older.filter(revoked_at=None, good_until__gt=now))
     for place, row in enumerate(good, start=1):
         row.good_until = now if place >= GOOD_AT_ONCE else min(row.good_until, now + PREDECESSOR)
         row.save(update_fields=["good_until"])
-    older.filter(not_after__lte=now, revoked_at=None).delete()
+    useless = older.filter(not_after__lte=now, revoked_at=None).values_list("pk", flat=True)[KEPT:]
+    FrameCertificate.objects.filter(pk__in=list(useless)).delete()
 
 
 def _answer(frame_id: str, row: FrameCertificate, signing: Authority) -> IssuedCertificate:

@@ -7,6 +7,7 @@ from typing import cast
 import pytest
 from cryptography import x509
 from django.db import OperationalError, ProgrammingError, connection
+from django.db.models import Q
 from django.utils import timezone
 from msgspec import UNSET
 
@@ -14,7 +15,7 @@ from bridge.inbox import Message
 from bridge.renewals import EVERY_S, Renewals
 from bridge.routes import Answer, Work, perform
 from fleet.models import Frame, FrameCertificate, HealthEvent, Playback
-from fleet.services.certificates import renew
+from fleet.services.certificates import CUT_OFF, renew, revoke
 from ota import keys
 from protocol import messages
 from protocol.codec import decode, encode
@@ -142,9 +143,14 @@ def test_a_frame_that_asks_for_the_time_gets_it_signed() -> None:
     assert abs(told.at / 1000 - time.time()) < 5
 
 
-def test_a_frame_gets_its_next_certificate_for_its_own_key_and_topic() -> None:
-    for name in ("frame-1", "frame-2"):
+def _make_certified(*names: str) -> None:
+    for name in names:
         make_frame(name)
+        renew(name, csr(new_key()))
+
+
+def test_a_frame_gets_its_next_certificate_for_its_own_key_and_topic() -> None:
+    _make_certified("frame-1", "frame-2")
     key = new_key()
     asked = messages.CertificateRequest(frame_id="frame-1", nonce=NONCE, csr=csr(key))
     said = _said(perform(_work(("frame-1", asked), ("frame-2", asked))))
@@ -157,8 +163,7 @@ def test_a_frame_gets_its_next_certificate_for_its_own_key_and_topic() -> None:
 
 
 def test_a_request_that_is_not_granted_is_answered_too() -> None:
-    for name in ("frame-1", "frame-2"):
-        make_frame(name)
+    _make_certified("frame-1", "frame-2")
     key = new_key()
     said = _said(
         perform(
@@ -172,7 +177,28 @@ def test_a_request_that_is_not_granted_is_answered_too() -> None:
     assert isinstance(said["frame-1"], messages.CertificateAnswer)
     for name in ("frame-2", "nobody"):
         assert isinstance(said[name], messages.RefusedAnswer)
-    assert FrameCertificate.objects.count() == 1
+    assert FrameCertificate.objects.filter(frame="frame-1").count() == 2
+    assert FrameCertificate.objects.count() == 3
+
+
+def test_a_thief_who_is_not_cut_off_yet_gets_no_next_certificate() -> None:
+    _make_certified("frame-1", "frame-2")
+    spare = renew("frame-2", csr(new_key())).serial_hex
+    revoke("frame-1", "ops", "stolen")
+    stolen = FrameCertificate.objects.get(~Q(serial_hex=spare), frame="frame-2").serial_hex
+    revoke("frame-2", "ops", "one of its keys was stolen", serial_hex=stolen)
+    asked = [
+        (name, messages.CertificateRequest(frame_id=name, nonce=NONCE, csr=csr(new_key())))
+        for name in ("frame-1", "frame-2")
+    ]
+    said = _said(perform(_work(*asked)))
+    assert all(isinstance(answer, messages.RefusedAnswer) for answer in said.values())
+    assert FrameCertificate.objects.count() == 3
+    # Who is connected later than that holds the certificate that is left.
+    FrameCertificate.objects.filter(serial_hex=stolen).update(revoked_at=timezone.now() - CUT_OFF)
+    said = _said(perform(_work(*asked)))
+    assert isinstance(said["frame-1"], messages.RefusedAnswer)
+    assert isinstance(said["frame-2"], messages.CertificateAnswer)
 
 
 def test_a_malformed_request_is_dropped() -> None:

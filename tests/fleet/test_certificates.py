@@ -161,7 +161,16 @@ def test_a_frame_that_asks_without_end_gets_a_few_a_day_and_fills_no_table() -> 
     # A broker that knows the authority alone has to hear of all that it would still let in.
     assert FrameCertificate.objects.count() == 5 * certificates.A_DAY
     renew("frame-1", csr(new_key()), now=NOW + FRAME_LIFE + days(4.6))
-    assert FrameCertificate.objects.count() == 1
+    assert FrameCertificate.objects.count() == 1 + certificates.KEPT
+
+
+@pytest.mark.django_db
+def test_who_used_up_a_days_certificates_with_a_stolen_key_keeps_nobody_waiting() -> None:
+    make_frame()
+    for _ in range(certificates.A_DAY):
+        renew("frame-1", csr(new_key()), now=NOW)
+    revoke("frame-1", "rosa", "stolen", now=NOW)
+    renew("frame-1", csr(new_key()), now=NOW + timedelta(hours=1))
 
 
 @pytest.mark.django_db
