@@ -11,7 +11,7 @@ from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
 
-from fleet.models import Claim, Frame
+from fleet.models import Claim, Frame, FrameCertificate
 from fleet.pki import key_fingerprint
 from fleet.services.audit import audit
 from fleet.services.certificates import IssuedCertificate, good_certificates, issue, read_csr
@@ -108,6 +108,8 @@ def redeem(request: ClaimRequest, *, now: datetime | None = None) -> Born:
         raise Refused(
             Reason.EXPIRED, f"This claim expired on {claim.expires_at:%Y-%m-%d}: make a new claim for the frame."
         )
+    else:
+        _end_others(frame, print_, now)
     issued = issue(frame, key, now=now)
     if claim.used_at is None:
         Claim.objects.filter(pk=claim.pk).update(used_at=now, key_fingerprint=print_)
@@ -115,6 +117,17 @@ def redeem(request: ClaimRequest, *, now: datetime | None = None) -> Born:
         said = {"hardware": request.hardware, "locale": request.locale, "agent": request.agent_version}
         audit(f"frame {frame.pk}", "claim", frame.pk, {**said, "serial": issued.serial_hex}, now)
     return Born(issued, frame.hardware, frame.locale)
+
+
+def _end_others(frame: Frame, key_fingerprint: str, now: datetime) -> None:
+    """One identity, one frame: nobody is born into a name that somebody holds, nor can the one before come back by
+    /birth/renew afterwards. Raises Refused."""
+    others = FrameCertificate.objects.filter(frame=frame, revoked_at=None).exclude(key_fingerprint=key_fingerprint)
+    if good_certificates(now).filter(pk__in=others).exists():  # it came back by itself after the label was made
+        raise Refused(
+            Reason.NOT_AVAILABLE, f"{frame.pk} holds a good certificate: replace the frame, which makes a new claim."
+        )
+    others.update(revoked_at=now, revoked_reason="The frame was claimed anew.")
 
 
 def claim_url(token: str) -> str | None:

@@ -97,3 +97,23 @@ def test_a_retired_frame_gets_no_new_label() -> None:
     frame.save()
     with pytest.raises(Refused, match="is retired"):
         claim_again("frame-1", "rosa")
+
+
+def test_nobody_is_born_into_a_name_that_came_back_by_itself() -> None:
+    make_frame()
+    lapsed, now = new_key(), timezone.now()
+    renew("frame-1", csr(lapsed), now=now - days(900))
+    token = claim_again("frame-1", "rosa").token
+    renew("frame-1", csr(lapsed))
+    with pytest.raises(Refused, match="holds a good certificate"):
+        redeem(claim_request(token, new_key()))
+    assert good_certificates().count() == 1
+
+
+def test_who_held_the_name_before_does_not_come_back_after_a_birth() -> None:
+    make_frame()
+    renew("frame-1", csr(new_key()), now=timezone.now() - days(900))
+    born = redeem(claim_request(claim_again("frame-1", "rosa").token, new_key()))
+    kept = FrameCertificate.objects.filter(revoked_at=None)
+    assert [row.serial_hex for row in kept] == [born.certificate.serial_hex]
+    assert FrameCertificate.objects.count() == 2
