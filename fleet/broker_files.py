@@ -40,9 +40,10 @@ class Files:
 
 @dataclass(frozen=True, slots=True)
 class Door:
-    """Who may connect at one moment. ``until`` is when the next certificate ends by itself."""
+    """Who may connect at one moment: (frame id, serial in hex). ``until`` is when the next certificate ends by
+    itself."""
 
-    certificates: int
+    certificates: frozenset[tuple[str, str]]
     changed: bool
     until: datetime | None
 
@@ -50,7 +51,7 @@ class Door:
 def write(files: Files, now: datetime | None = None) -> Door:
     """Bring the files up to date. Raises OSError when one cannot be written, and what the database raises."""
     now = now or timezone.now()
-    good = list(good_certificates(now).values_list("frame_id", "serial_hex"))
+    good = frozenset(good_certificates(now).values_list("frame_id", "serial_hex"))
     until = good_certificates(now).aggregate(first=Min("good_until"))["first"]
     changed = False
     if files.users is not None:
@@ -58,7 +59,7 @@ def write(files: Files, now: datetime | None = None) -> Door:
         changed |= _replace(files.users, broker_users(good, [bridge] if bridge else []).encode())
     if files.crl is not None:
         changed |= _replace_crl(files.crl, now)
-    return Door(len(good), changed, until)
+    return Door(good, changed, until)
 
 
 def tell(pid_file: Path) -> int | None:
@@ -95,7 +96,8 @@ def tls_files() -> list[int]:
 
 
 def shut_out(since: datetime, now: datetime) -> list[str]:
-    """Frames of which a certificate has stopped being good after ``since``, by id."""
+    """Frames of which a certificate has stopped being good after ``since``, by id. Not for following what goes on: a
+    transaction that is not committed yet may bring an earlier time."""
     ended = Q(revoked_at__gt=since, revoked_at__lte=now) | Q(good_until__gt=since, good_until__lte=now)
     return sorted(set(FrameCertificate.objects.filter(ended).values_list("frame_id", flat=True)))
 

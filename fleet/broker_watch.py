@@ -44,7 +44,7 @@ class Watcher:
         self._certificates = tls_files()
         self._written = float("-inf")
         self._told: int | None = None
-        self._kicked_to = timezone.now() - KICK_SINCE
+        self._good: frozenset[tuple[str, str]] | None = None
         self._kicks: list[tuple[float, list[str]]] = []
 
     def run(self, stop: threading.Event) -> None:
@@ -83,12 +83,18 @@ class Watcher:
         door = write(self._files, now)
         if door.changed:
             self._told = tell(self._files.pid_file) if self._files.pid_file else None
-            log.info("%d certificates may connect; told the broker: %s", door.certificates, self._told or "not running")
+            told = self._told or "not running"
+            log.info("%d certificates may connect; told the broker: %s", len(door.certificates), told)
         self._revision, self._until = revision, door.until
         self._written = time.monotonic()
-        if self._kicker is not None and (frames := shut_out(self._kicked_to, now)):
-            self._kicks += [(self._written + pause, frames) for pause in KICK_AFTER_S]
-        self._kicked_to = now
+        if self._kicker is not None:
+            if self._good is None:
+                frames = shut_out(now - KICK_SINCE, now)
+            else:
+                frames = sorted({frame_id for frame_id, _ in self._good - door.certificates})
+            if frames:
+                self._kicks += [(self._written + pause, frames) for pause in KICK_AFTER_S]
+            self._good = door.certificates
         time.sleep(min(LOOK_S, RESTS * (self._written - began)))
 
     def _kick(self) -> None:
