@@ -114,6 +114,8 @@ def retire(var: Path) -> str | None:
     write_private(var / "ca" / "ca.pem", signing.certificate)
     for one in before:  # its key is worth nothing to anybody but a thief
         (var / "ca" / "keys" / f"{one.id}.pem").unlink(missing_ok=True)
+    if (var / "ca" / "keys" / f"{signing.id}.pem").exists():  # so the first version's key is not the one that signs
+        (var / "ca" / "key.pem").unlink(missing_ok=True)
     return before[0].id
 
 

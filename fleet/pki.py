@@ -183,13 +183,23 @@ def authority_id(certificate: x509.Certificate) -> str:
     return certificate.fingerprint(hashes.SHA256()).hex()[:16]
 
 
-def write_private(path: Path, data: bytes) -> None:
-    """Replace a file as a whole, so that a cut leaves the old one or the new; only its owner may read it."""
+def write_private(path: Path, data: bytes, *, durable: bool = True) -> None:
+    """Replace a file as a whole, so that a cut leaves the old one or the new; only its owner may read it. Without
+    ``durable`` (for what can be made again, by the thousand) that holds for the process alone, not for the power."""
     fresh = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     handle = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(handle, "wb") as file:
         file.write(data)
+        if durable:
+            file.flush()
+            os.fsync(file.fileno())
     fresh.replace(path)
+    if durable:
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
 
 
 def make_authority(now: datetime) -> tuple[ec.EllipticCurvePrivateKey, x509.Certificate]:

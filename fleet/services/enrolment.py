@@ -124,9 +124,9 @@ def _held(folder: Path) -> str | None:
 
 def _write(folder: Path, key: bytes, certificate: bytes, ca: bytes) -> None:
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    write_private(folder / "key.pem", key)
-    write_private(folder / "ca.pem", ca)
-    write_private(folder / "cert.pem", certificate)
+    write_private(folder / "key.pem", key, durable=False)
+    write_private(folder / "ca.pem", ca, durable=False)
+    write_private(folder / "cert.pem", certificate, durable=False)
 
 
 def _write_context(folder: Path, frame_id: str, context: Context) -> None:
@@ -136,4 +136,4 @@ def _write_context(folder: Path, frame_id: str, context: Context) -> None:
         "hardware": context.hardware,
         "simulated": context.simulated,
     }
-    write_private(folder / "frame.json", (json.dumps(content, indent=1) + "\n").encode())
+    write_private(folder / "frame.json", (json.dumps(content, indent=1) + "\n").encode(), durable=False)

@@ -108,6 +108,17 @@ def test_certificates_of_either_authority_are_taken_on_either_side_while_it_last
     assert _is_taken(after.certificate, current().bundle)
 
 
+def test_the_key_of_a_retired_authority_is_gone_wherever_the_first_version_kept_it(var: Path) -> None:
+    (key,) = (var / "ca" / "keys").iterdir()
+    key.rename(var / "ca" / "key.pem")
+    assert retire(var) is None
+    assert (var / "ca" / "key.pem").exists()
+    rotate(var)
+    retire(var)
+    assert not (var / "ca" / "key.pem").exists()
+    assert current().id != key.stem
+
+
 def test_a_frame_from_a_drawer_accepts_the_server_after_three_rotations(var: Path, tmp_path: Path) -> None:
     first = Authority.open(var / "ca").bundle
     assert _can_connect(var / "tls" / "server", first, tmp_path)
