@@ -2,8 +2,9 @@
 
 import fcntl
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import msgspec
@@ -29,6 +30,8 @@ __all__ = [
 ]
 
 AGENT_VERSION = "0.1.0"
+RUNTIMES = {"onnx": "onnxruntime", "rknn": "rknn-toolkit-lite2"}
+"""Name in a ``RuntimeRange`` -> the package that has it."""
 MAX_FRAME_JSON = 64 * 1024
 
 
@@ -121,7 +124,18 @@ def read_frame_file(folder: AgentFolder) -> FrameFile:
 def read_identity(folder: AgentFolder) -> FrameIdentity:
     """Who the frame is. Raises ConfigError."""
     frame = read_frame_file(folder)
-    return FrameIdentity(frame.frame_id, frame.hardware, frame.locale, AGENT_VERSION, frame.simulated)
+    return FrameIdentity(
+        frame.frame_id, frame.hardware, frame.locale, AGENT_VERSION, frame.simulated, installed_runtimes()
+    )
+
+
+def installed_runtimes() -> dict[str, str]:
+    """Which inference runtimes there are, and their versions; loads none of them."""
+    found: dict[str, str] = {}
+    for name, package in RUNTIMES.items():
+        with suppress(PackageNotFoundError):
+            found[name] = version(package)
+    return found
 
 
 @contextmanager

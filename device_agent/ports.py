@@ -30,6 +30,8 @@ class FrameIdentity:
     locale: str
     agent_version: str
     simulated: bool = False
+    runtimes: Mapping[str, str] = field(default_factory=dict)
+    """Version of each inference runtime that is installed, by its name in a ``RuntimeRange``."""
 
 
 class DocumentStore(Protocol):

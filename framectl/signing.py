@@ -21,10 +21,18 @@ from protocol.codec import decode, encode
 from protocol.errors import Refused
 from protocol.limits import MAX_MESSAGE, MAX_TARGETS_PER_RELEASE, MAX_TEXT
 from protocol.messages import TargetRef
-from protocol.repository import ROLE_OF_KIND, ArtifactKind, ArtifactManifest, ReleaseManifest, artifact_manifest
+from protocol.repository import (
+    ROLE_OF_KIND,
+    ArtifactKind,
+    ArtifactManifest,
+    ReleaseManifest,
+    RuntimeRange,
+    artifact_manifest,
+)
 
 _NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,38}[a-z0-9])?")
 _VERSION = re.compile(r"[0-9][0-9a-z.]{0,30}")
+_RUNTIME = re.compile(r"(onnx|rknn)(?:>=([0-9][0-9.]*))?(?:,?<([0-9][0-9.]*))?")
 _PIECE = 1024 * 1024
 MAX_EPOCH = 2**31
 
@@ -41,6 +49,7 @@ class ReleaseRequest:
     notes: str = ""
     hardware: tuple[str, ...] = ()
     min_agent: str = "0"
+    runtimes: tuple[RuntimeRange, ...] = ()
     security_epoch: int | None = None
     """None: the highest that was signed in this folder."""
     keys: tuple[str, ...] = ()
@@ -60,6 +69,15 @@ class SignedRelease:
     package: Path
     security_epoch: int
     missing: tuple[str, ...] = ()
+
+
+def runtime_range(text: str) -> RuntimeRange:
+    """``"rknn>=2.3,<3"`` as a range of versions. Raises CommandFailed."""
+    match = _RUNTIME.fullmatch("".join(text.split()))
+    if match is None:
+        raise CommandFailed(f"{text!r} is no range of runtime versions: write for example 'rknn>=2.3,<3' or 'onnx'.")
+    name, at_least, below = match.groups()
+    return msgspec.convert({"name": name, "at_least": at_least or "0", "below": below}, RuntimeRange)
 
 
 def split_release(text: str) -> tuple[str, str]:
@@ -193,6 +211,7 @@ class _Plan:
         manifest = ArtifactManifest(
             kind=kind, index=index.root, base_model=base_model,
             hardware=list(self._request.hardware), min_agent=self._request.min_agent,
+            runtimes=list(self._request.runtimes),
         )  # fmt: skip
         self.added.setdefault(ROLE_OF_KIND[kind], []).append(
             tuf.target_file(target, index.length, index.sha256, manifest)

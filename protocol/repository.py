@@ -55,6 +55,17 @@ def role_of(path: str) -> str:
     return role
 
 
+class RuntimeRange(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Versions of one runtime (``onnx`` or ``rknn``) from ``at_least`` on, before ``below``."""
+
+    name: Literal["onnx", "rknn"]
+    at_least: Word = "0"
+    below: Word | None = None
+
+    def __str__(self) -> str:
+        return f"{self.name}>={self.at_least}" + ("" if self.below is None else f",<{self.below}")
+
+
 class ArtifactManifest(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What the ``custom`` field of a signed TUF target says about its file."""
 
@@ -66,6 +77,8 @@ class ArtifactManifest(Struct, frozen=True, kw_only=True, omit_defaults=True):
     hardware: Annotated[list[Word], Meta(max_length=16)] = []
     """Hardware it runs on; empty for any."""
     min_agent: Word = "0"
+    runtimes: Annotated[list[RuntimeRange], Meta(max_length=8)] = []
+    """It runs on any one of these; empty for every runtime."""
     security_epoch: Annotated[int, Meta(ge=0, le=2**31)] = 0
     """Of a release: a frame that committed one accepts no release of a smaller epoch afterwards. That tells a rollback
     (same epoch, newer DesiredState) from a downgrade to something known to be dangerous."""

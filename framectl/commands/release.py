@@ -14,7 +14,7 @@ from framectl.errors import CommandFailed
 from framectl.offline import OfflineFolder
 from framectl.output import Live, bar, show, table
 from framectl.package import Package
-from framectl.signing import ReleaseRequest, sign_release, split_release, summary
+from framectl.signing import ReleaseRequest, runtime_range, sign_release, split_release, summary
 
 
 def add_parser(groups: Any, common: ArgumentParser) -> None:
@@ -44,6 +44,10 @@ def _add_sign(commands: Any, common: ArgumentParser) -> None:
     base.add_argument("--base-release", metavar='"NAME VERSION"', help="the release that brought the base model")
     sign.add_argument("--adapter", type=existing_file, action="append", default=[], metavar="FILE")
     sign.add_argument("--hardware", action="append", default=[], help="hardware it runs on (default: any)")
+    sign.add_argument(
+        "--runtime", action="append", default=[], metavar="'rknn>=2.3,<3'", help="versions of a runtime it runs on "
+        "(may be given again; default: any)"
+    )  # fmt: skip
     sign.add_argument("--min-agent", default="0", metavar="VERSION")
     sign.add_argument("--notes", default="")
     sign.add_argument(
@@ -84,6 +88,7 @@ def _request(arguments: Namespace) -> ReleaseRequest:
         notes=arguments.notes,
         hardware=tuple(arguments.hardware),
         min_agent=arguments.min_agent,
+        runtimes=tuple(runtime_range(text) for text in arguments.runtime),
         security_epoch=arguments.security_epoch,
         keys=tuple(arguments.key),
     )

@@ -87,7 +87,9 @@ class Frame:
             security_now=self.clock,
             transfer=TransferPorts(usage=self.usage, local_time=self.local_time),
         )
-        self.core = FrameCore(FrameIdentity(FRAME, "rk3588", "zh", "0.1.0"), ports, QUICK, self.policy)
+        self.core = FrameCore(
+            FrameIdentity(FRAME, "rk3588", "zh", "0.1.0", runtimes={"onnx": "1.22.0"}), ports, QUICK, self.policy
+        )
         return self.core
 
     def clock(self) -> dt.datetime | None:

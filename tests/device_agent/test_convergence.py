@@ -11,6 +11,7 @@ from protocol import topics
 from protocol.chunks import sha256_hex
 from protocol.errors import Reason, Refused
 from protocol.messages import Ack, DesiredState, Failure, TargetRef
+from protocol.repository import RuntimeRange
 from tests.device_agent.frame import FRAME, MEASURED, Frame
 from tests.device_agent.repository import Published, Repository, desired
 
@@ -176,8 +177,14 @@ def test_an_adapter_for_another_base_is_refused(frame: Frame, repository: Reposi
 
 @pytest.mark.parametrize(
     "changes",
-    [{"hardware": ["rk3576"]}, {"min_agent": "0.2"}, {"min_agent": "1"}],
-    ids=["hardware", "agent", "major"],
+    [
+        {"hardware": ["rk3576"]},
+        {"min_agent": "0.2"},
+        {"min_agent": "1"},
+        {"runtimes": [RuntimeRange(name="onnx", at_least="1.23"), RuntimeRange(name="rknn")]},
+        {"runtimes": [RuntimeRange(name="onnx", below="1.22")]},
+    ],
+    ids=["hardware", "agent", "major", "older runtime", "newer runtime"],
 )
 def test_a_release_for_other_frames_is_refused(
     frame: Frame, repository: Repository, first: Published, changes: dict[str, Any]
@@ -189,6 +196,16 @@ def test_a_release_for_other_frames_is_refused(
     )
     refused(frame, Reason.INCOMPATIBLE)
     plays_first(frame, first)
+
+
+def test_a_release_for_this_frames_runtime_is_installed(frame: Frame, repository: Repository, first: Published) -> None:
+    offer(frame, repository, 1, first)
+    base = first.targets[0]
+    ranges = [RuntimeRange(name="rknn", at_least="2.3"), RuntimeRange(name="onnx", at_least="1.22", below="2")]
+    newer = repository.release("portrait", "1.2", [base, repository.adapter(b"x", base, runtimes=ranges)])
+    offer(frame, repository, 2, newer)
+    assert frame.core.playing is not None
+    assert frame.core.playing.release == newer.release.sha256
 
 
 def test_a_release_needs_one_base_model(frame: Frame, repository: Repository, first: Published) -> None:

@@ -1,4 +1,5 @@
 import hashlib
+import json
 import struct
 
 import pytest
@@ -6,8 +7,9 @@ import pytest
 from framectl.errors import CommandFailed
 from framectl.offline import OfflineFolder
 from framectl.package import Package, write_package
+from framectl.signing import runtime_range
 from protocol.chunks import build_index
-from protocol.repository import ArtifactManifest, artifact_manifest
+from protocol.repository import ArtifactManifest, RuntimeRange, artifact_manifest
 from tests.framectl.conftest import BASE, Desk, adapter
 
 
@@ -236,3 +238,29 @@ def test_a_damaged_package_is_refused(desk: Desk) -> None:
     desk.package("1.0").write_bytes(content.replace(BASE[:100], b"X" * 100, 1))
     with Package.open(desk.package("1.0")) as package, pytest.raises(CommandFailed, match="copy"):
         package.verify_artifacts()
+
+
+@pytest.mark.parametrize(
+    ("text", "means"),
+    [
+        ("onnx", RuntimeRange(name="onnx")),
+        ("rknn >= 2.3, < 3", RuntimeRange(name="rknn", at_least="2.3", below="3")),
+        ("rknn<3", RuntimeRange(name="rknn", below="3")),
+    ],
+)
+def test_a_range_of_runtime_versions_is_read_as_people_write_it(text: str, means: RuntimeRange) -> None:
+    assert runtime_range(text) == means
+
+
+@pytest.mark.parametrize("text", ["", "torch>=2", "rknn>2", "rknn>=x", "rknn>=2<1<0"])
+def test_what_is_no_range_is_refused_in_one_sentence(text: str) -> None:
+    with pytest.raises(CommandFailed, match="is no range of runtime versions"):
+        runtime_range(text)
+
+
+def test_the_signed_artifact_names_its_runtimes(desk: Desk) -> None:
+    arguments = ("--base-model", desk.file("base.bundle", BASE), "--runtime", "rknn>=2.3,<3", "--runtime", "onnx")
+    assert desk.sign("1.0", *arguments) == 0
+    document = json.loads((desk.offline / "metadata" / "base.json").read_text())
+    (target,) = document["signed"]["targets"].values()
+    assert target["custom"]["runtimes"] == [{"name": "rknn", "at_least": "2.3", "below": "3"}, {"name": "onnx"}]
