@@ -12,6 +12,7 @@ from typing import cast
 
 from tuf.api.metadata import Root
 
+from device_agent.compatibility import compatible
 from device_agent.failures import PASSING, failure_of
 from device_agent.installer.driver import Installer
 from device_agent.installer.events import (
@@ -27,7 +28,7 @@ from device_agent.installer.events import (
     Verified,
 )
 from device_agent.installer.machine import MAX_TRIAL_ATTEMPTS
-from device_agent.installer.slots import Installed, Journal, Slot
+from device_agent.installer.slots import Journal
 from device_agent.ports import FrameIdentity, Ports, SignedTarget, TrialReport
 from device_agent.transfer.download import fetch_missing
 from device_agent.transfer.meter import Progress
@@ -35,7 +36,7 @@ from protocol.codec import decode
 from protocol.errors import Reason, Refused
 from protocol.limits import MAX_MESSAGE
 from protocol.messages import DesiredState, TargetRef, TransferPolicy
-from protocol.repository import ROLE_OF_KIND, ReleaseManifest, RuntimeRange, role_of
+from protocol.repository import ROLE_OF_KIND, ReleaseManifest, role_of
 from protocol.sequences import Perform, Program, RetryPolicy, Sequence, refresh
 
 log = logging.getLogger(__name__)
@@ -106,7 +107,7 @@ def _install(
     if not (yield Perform(lambda: _are_whole(signed[:1], ports))):
         yield from fetch_missing(signed[:1], signed, keep, ports, policy, progress, retry)
     _check_manifest(ports.store.read(release.sha256), targets)
-    slot = _compatible(signed, identity)
+    slot = compatible(signed, identity)
     _may_bring_base_model(signed, ports, policy)
     yield from fetch_missing(signed[1:], signed, keep, ports, policy, progress, retry)
     installer.apply(Fetched())
@@ -199,64 +200,3 @@ def _require_epoch(release: SignedTarget, kept: int, journal: Journal) -> None:
             f"{release.path} is of security epoch {release.manifest.security_epoch}; this frame accepts {floor} and "
             "newer: sign the release again with that epoch if it is safe.",
         )
-
-
-def _compatible(signed: list[SignedTarget], identity: FrameIdentity) -> Slot:
-    """The release (``signed[0]``) as a slot, if this frame may run it. Raises Refused."""
-    parts = signed[1:]
-    for target in parts:
-        manifest = target.manifest
-        if manifest.hardware and identity.hardware not in manifest.hardware:
-            raise Refused(
-                Reason.INCOMPATIBLE,
-                f"{target.path} runs on {', '.join(manifest.hardware)}, and this frame is {identity.hardware}.",
-            )
-        if older(identity.agent_version, manifest.min_agent):
-            raise Refused(
-                Reason.INCOMPATIBLE,
-                f"{target.path} needs agent {manifest.min_agent}; this frame has {identity.agent_version}.",
-            )
-        if manifest.runtimes and not any(_in_range(one, identity) for one in manifest.runtimes):
-            here = ", ".join(f"{name} {version}" for name, version in identity.runtimes.items()) or "none"
-            raise Refused(
-                Reason.INCOMPATIBLE,
-                f"{target.path} runs on {' or '.join(map(str, manifest.runtimes))}; the runtimes here: {here}.",
-            )
-        if manifest.kind not in ("base_model", "lora_delta", "asset"):
-            raise Refused(
-                Reason.INCOMPATIBLE, f"This agent cannot install {target.path}, a file of kind {manifest.kind}."
-            )
-    bases = [target for target in parts if target.manifest.kind == "base_model"]
-    adapters = [target for target in parts if target.manifest.kind == "lora_delta"]
-    if len(bases) != 1 or len(adapters) > 1:
-        raise Refused(
-            Reason.INCOMPATIBLE,
-            f"A release has one base model and at most one adapter; this one has {len(bases)} and {len(adapters)}.",
-        )
-    for adapter in adapters:
-        if adapter.manifest.base_model != bases[0].sha256:
-            raise Refused(
-                Reason.WRONG_BASE_MODEL,
-                f"{adapter.path} was made for another base model than {bases[0].path}: train it for this one.",
-            )
-    return Slot(
-        release=signed[0].sha256,
-        artifacts=tuple(
-            Installed(kind=part.manifest.kind, path=part.path, length=part.length, sha256=part.sha256) for part in parts
-        ),
-        security_epoch=signed[0].manifest.security_epoch,
-    )
-
-
-def _in_range(wanted: RuntimeRange, identity: FrameIdentity) -> bool:
-    have = identity.runtimes.get(wanted.name)
-    if have is None or older(have, wanted.at_least):
-        return False
-    return wanted.below is None or older(have, wanted.below)
-
-
-def older(have: str, need: str) -> bool:
-    """Whether version ``have`` is older than ``need``; both are dotted numbers, anything else counts as 0."""
-    mine, theirs = ([int(part) if part.isdecimal() else 0 for part in text.split(".")] for text in (have, need))
-    width = max(len(mine), len(theirs))
-    return mine + [0] * (width - len(mine)) < theirs + [0] * (width - len(theirs))

@@ -1,0 +1,67 @@
+"""Whether a release that both signatures name can run on this frame: hardware, agent, runtime, kinds, base model."""
+
+from device_agent.installer.slots import Installed, Slot
+from device_agent.ports import FrameIdentity, SignedTarget
+from protocol.errors import Reason, Refused
+from protocol.repository import RuntimeRange
+
+
+def compatible(signed: list[SignedTarget], identity: FrameIdentity) -> Slot:
+    """The release (``signed[0]``) as a slot, if this frame may run it. Raises Refused."""
+    parts = signed[1:]
+    for target in parts:
+        manifest = target.manifest
+        if manifest.hardware and identity.hardware not in manifest.hardware:
+            raise Refused(
+                Reason.INCOMPATIBLE,
+                f"{target.path} runs on {', '.join(manifest.hardware)}, and this frame is {identity.hardware}.",
+            )
+        if older(identity.agent_version, manifest.min_agent):
+            raise Refused(
+                Reason.INCOMPATIBLE,
+                f"{target.path} needs agent {manifest.min_agent}; this frame has {identity.agent_version}.",
+            )
+        if manifest.runtimes and not any(_in_range(one, identity) for one in manifest.runtimes):
+            here = ", ".join(f"{name} {version}" for name, version in identity.runtimes.items()) or "none"
+            raise Refused(
+                Reason.INCOMPATIBLE,
+                f"{target.path} runs on {' or '.join(map(str, manifest.runtimes))}; the runtimes here: {here}.",
+            )
+        if manifest.kind not in ("base_model", "lora_delta", "asset"):
+            raise Refused(
+                Reason.INCOMPATIBLE, f"This agent cannot install {target.path}, a file of kind {manifest.kind}."
+            )
+    bases = [target for target in parts if target.manifest.kind == "base_model"]
+    adapters = [target for target in parts if target.manifest.kind == "lora_delta"]
+    if len(bases) != 1 or len(adapters) > 1:
+        raise Refused(
+            Reason.INCOMPATIBLE,
+            f"A release has one base model and at most one adapter; this one has {len(bases)} and {len(adapters)}.",
+        )
+    for adapter in adapters:
+        if adapter.manifest.base_model != bases[0].sha256:
+            raise Refused(
+                Reason.WRONG_BASE_MODEL,
+                f"{adapter.path} was made for another base model than {bases[0].path}: train it for this one.",
+            )
+    return Slot(
+        release=signed[0].sha256,
+        artifacts=tuple(
+            Installed(kind=part.manifest.kind, path=part.path, length=part.length, sha256=part.sha256) for part in parts
+        ),
+        security_epoch=signed[0].manifest.security_epoch,
+    )
+
+
+def _in_range(wanted: RuntimeRange, identity: FrameIdentity) -> bool:
+    have = identity.runtimes.get(wanted.name)
+    if have is None or older(have, wanted.at_least):
+        return False
+    return wanted.below is None or older(have, wanted.below)
+
+
+def older(have: str, need: str) -> bool:
+    """Whether version ``have`` is older than ``need``; both are dotted numbers, anything else counts as 0."""
+    mine, theirs = ([int(part) if part.isdecimal() else 0 for part in text.split(".")] for text in (have, need))
+    width = max(len(mine), len(theirs))
+    return mine + [0] * (width - len(mine)) < theirs + [0] * (width - len(theirs))
