@@ -232,10 +232,12 @@ class MqttDriver:
         return client
 
     def _happened(self, client: mqtt.Client, happening: Happening) -> None:
-        """Have the loop hear of it, unless the client has been replaced by then."""
+        """Have the loop hear of it, unless the client has been replaced by then, or is about to be: a connection made
+        to ask for the time, its dates unchecked, may not go on as an ordinary one where the next is not made yet."""
 
         def heard(now: float) -> list[Command]:
-            return happening(now) if client is self._client else []
+            current = client is self._client and self._line.generation == self._generation
+            return happening(now) if current else []
 
         while client is self._client and not self._stopping.is_set():
             try:

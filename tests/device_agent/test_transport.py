@@ -1,5 +1,6 @@
 """The agent's loop: what had happened by its end is not forgotten."""
 
+import ssl
 from pathlib import Path
 
 from device_agent.transport import MqttDriver, TlsFiles
@@ -29,3 +30,52 @@ def test_what_waits_when_the_agent_stops_is_still_noted(tmp_path: Path) -> None:
         driver.submit(happening)
     driver.run()
     assert noted == ["crash"]
+
+
+class BrokenLine:
+    """Asks for another connection, whose files cannot be read."""
+
+    generation = 0
+
+    def __init__(self, files: TlsFiles) -> None:
+        self._files = files
+
+    def context(self) -> ssl.SSLContext:
+        if self.generation:
+            raise OSError("damaged")
+        return self._files.context()
+
+    def failed(self, *, refused: bool, dates: bool, now: float) -> None:
+        pass
+
+
+def test_a_connection_that_must_be_made_anew_is_heard_no_more_even_while_the_next_cannot_be_made(
+    tmp_path: Path,
+) -> None:
+    authority = test_authority(tmp_path / "authority")
+    issued = authority.issue("frame-1")
+    line = BrokenLine(TlsFiles(authority.ca, issued.cert, issued.key))
+    driver = MqttDriver(HangingCore(), "mqtts://127.0.0.1:9", line)
+    heard: list[int] = []
+
+    def happened(said: int) -> None:
+        def hear(_: float) -> list[Command]:
+            heard.append(said)
+            return []
+
+        driver._happened(driver._client, hear)
+
+    def change(_: float) -> list[Command]:
+        line.generation = 1
+        return []
+
+    def stop(_: float) -> list[Command]:
+        driver.stop()
+        return []
+
+    happened(1)
+    driver.submit(change)
+    happened(2)
+    driver.submit(stop)
+    driver.run()
+    assert heard == [1]
