@@ -45,8 +45,16 @@ class RootChain:
             older = root.version <= self._root.version
             raise refusal(self._name, Reason.OLD_VERSION if older else Reason.ROLES_DISAGREE)
         verify(document, root, "root")
-        self._documents.save(self._name, data)
+        if self._stored_version() < root.version:  # another refresh may have come further while this one waited
+            self._documents.save(self._name, data)
         self._root = root
+
+    def _stored_version(self) -> int:
+        data = self._documents.load(self._name)
+        try:
+            return 0 if data is None else _self_signed(data, self._name).version
+        except Refused:
+            return 0
 
     def require_current(self, now: dt.datetime) -> None:
         """Raises Refused(EXPIRED)."""

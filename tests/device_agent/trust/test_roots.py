@@ -92,6 +92,19 @@ def test_a_cut_between_any_two_roots_goes_on_with_the_next(away: tuple[Repositor
     assert held[DIRECTOR_ROOT] == repository.documents[DIRECTOR_ROOT]
 
 
+def test_a_refresh_that_waited_while_another_went_on_stores_no_older_root(
+    away: tuple[Repository, dict[str, bytes]],
+) -> None:
+    repository, anchors = away
+    documents = MemoryDocuments(anchors)
+    waited = ImageTrust(documents)
+    read(documents, repository)
+    newest = documents.load(DIRECTOR_ROOT)
+    waited.update_root(DIRECTOR_ROOT, repository.retained[topics.meta_topic(DIRECTOR_ROOT, 2)])
+    assert waited.root_version(DIRECTOR_ROOT) == 2
+    assert documents.load(DIRECTOR_ROOT) == newest
+
+
 def test_no_root_is_skipped(away: tuple[Repository, dict[str, bytes]]) -> None:
     repository, anchors = away
     trust = ImageTrust(MemoryDocuments(anchors))
