@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from device_agent.clock import SecurityClock
+from device_agent.clock import SecurityClock, utc
 from device_agent.core import FrameCore
 from device_agent.folder import (
     AgentFolder,
@@ -83,7 +83,9 @@ class Agent:
             security_now=clock.now,
             now_ms=clock.date_ms,
             witness=clock.witness,
-            transfer=TransferPorts(usage=FileUsage(folder.path / "usage.json")),
+            transfer=TransferPorts(
+                usage=FileUsage(folder.path / "usage.json"), local_time=lambda: utc(clock.date_ms()).astimezone()
+            ),
         )
         self._runtime = settings.runtime
         self._policy = trial_policy(settings)
