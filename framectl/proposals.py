@@ -87,6 +87,10 @@ def refuse_tampered(current: tuf.Documents, proposed: tuf.Documents, now: dateti
                 what = "delegates something else than it should"
         if what is not None:
             raise CommandFailed(f"The proposed {role} document {what}: do not sign it, and ask who carried the folder.")
+    merged = {**current, **proposed}
+    for role in (*tuf.KEY_ROLES, *ONLINE):
+        if document_of(role)[0] in proposed:
+            check_holders(role, holders(merged, role))
 
 
 def missing(proposed: tuf.Documents, current: tuf.Documents) -> list[tuf.Need]:

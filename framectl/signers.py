@@ -109,6 +109,8 @@ def pem_of(private: Ed25519PrivateKey, passphrase: str | None) -> bytes:
 
 def new_on_token(token_label: str, number: int, name: str) -> str:
     """Make an ECDSA P-256 key on a token, where it stays; returns its URI. Raises CommandFailed."""
+    if not 1 <= number <= 255:
+        raise CommandFailed(f"A key's number on a token is 1 to 255, not {number}: choose another --id.")
     _choose_module()
     uri = f"pkcs11:token={token_label};id=%{number:02x}"
     _careful(uri, lambda: _generate(token_label, number, name))

@@ -147,11 +147,12 @@ def _material(key: Key) -> bytes:
 
 
 def check_names_key(root: Document, role: str, keys: Iterable[Key]) -> None:
-    """Raises Refused unless ``root`` trusts exactly one of our online ``keys`` for ``role``."""
+    """Raises Refused unless ``root`` has ``role`` signed by exactly one of our online ``keys``, and by nobody else."""
     signed: Root = root.metadata.signed
     entry = signed.roles[role]
     ours = {key.keyid: key for key in keys}
-    if len(entry.keyids) != 1 or signed.keys.get(entry.keyids[0]) != ours.get(entry.keyids[0]):
+    named = [ours.get(keyid) for keyid in entry.keyids]
+    if len(named) != 1 or named[0] is None or signed.keys.get(entry.keyids[0]) != named[0] or entry.threshold != 1:
         raise refuse(
             f"The {root.role} document does not name this server's online key for {role}: take it from "
             "GET online-keys/ and sign again.",

@@ -98,6 +98,16 @@ def test_a_proposal_that_swaps_the_key_behind_an_id_is_not_signed(started: Peopl
     assert "is not that of this key" in said
 
 
+@pytest.mark.parametrize("role", ["snapshot", "root"])
+def test_a_proposal_whose_threshold_nobody_could_meet_is_not_signed(started: People, role: str) -> None:
+    started.does("keys", "renew", started.folder, "--document", "root")
+    path = Path(started.folder) / "metadata" / "proposed.json"
+    content = json.loads(path.read_text())
+    content["documents"]["root"]["signed"]["roles"][role]["threshold"] = 9
+    path.write_text(json.dumps(content))
+    assert "but 9 must sign" in started.refused("keys", "sign", started.folder, "--key", started.key("alice"))
+
+
 @pytest.mark.parametrize("name", ["../stolen.json", "metadata/../../stolen.json", "keys/alice.pem", "/tmp/stolen.json"])
 def test_a_folder_from_another_machine_writes_nothing_outside_of_itself(started: People, name: str) -> None:
     path = Path(started.folder) / "metadata" / "pending.json"

@@ -1,6 +1,7 @@
 """First documents: accepted as framectl makes them, refused with one sentence that says what is wrong."""
 
 import datetime as dt
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import pytest
 from django.core.exceptions import ImproperlyConfigured
 from django.utils import timezone
 from securesystemslib.signer import Key, Signature
-from tuf.api.metadata import Metadata, TargetFile
+from tuf.api.metadata import Metadata, Root, TargetFile
 from tuf.ngclient._internal.trusted_metadata_set import EnvelopeType, TrustedMetadataSet
 
 from ota import keys, publication, repository
@@ -39,6 +40,24 @@ def test_a_tuf_client_trusts_what_comes_out() -> None:
     trusted.update_targets(documents["targets"])
     for role in ("base", "lora", "agent", "release"):
         trusted.update_delegated_targets(documents[role], role, "targets")
+
+
+def _unnamed(root: Root) -> None:
+    root.roles["snapshot"].keyids = ["f" * 64]
+
+
+def _two_of_one(root: Root) -> None:
+    root.roles["timestamp"].threshold = 2
+
+
+@pytest.mark.parametrize("spoil", [_unnamed, _two_of_one])
+def test_a_root_under_which_the_server_could_sign_nothing_is_refused(spoil: Callable[[Root], None]) -> None:
+    offline = Offline()
+    given = offline.first()
+    root = Metadata.from_dict(given["root"])
+    spoil(root.signed)
+    root.sign(offline.signers["root"])
+    assert refused({**given, "root": plain(root)}).reason is Reason.WRONG_IDENTITY
 
 
 def test_one_key_counts_once_however_it_is_spelled() -> None:
