@@ -83,7 +83,8 @@ class SecurityClock:
         """The time in UTC, None when none is known that could be believed."""
         if self._signed is not None:
             at, since = self._signed
-            return at + dt.timedelta(seconds=self._elapsed() - since)
+            passed = dt.timedelta(seconds=self._elapsed() - since)
+            return at + min(passed, utc(LATEST_MS) - at)  # whoever stole the director's key may have named the last day
         return self._believable_wall()
 
     @property
@@ -130,9 +131,10 @@ class SecurityClock:
                 log.error("The time cannot be saved: %s", error)
 
     def doubt(self) -> None:
-        """The wall clock seems to be wrong, though it lies above the floor (a board that starts where it stopped): it
-        is not believed until the director has told the time."""
+        """The time seems to be wrong: the wall clock's, though it lies above the floor (a board that starts where it
+        stopped), or one that was signed with a stolen key. None is known until the director has told it (anew)."""
         self._doubted = True
+        self._signed = None
 
     def rooted(self, root: int) -> None:
         """The frame trusts version ``root`` of the director's root now."""

@@ -45,6 +45,8 @@ UNDATED = 2
 FIRST_WAIT_S, LONGEST_WAIT_S = 30.0, 3_600.0
 """Between two visits to the birth endpoint."""
 LOOK_EVERY_S = 60.0
+DOUBT_EVERY_S = 3_600.0
+"""A time that the director signed is doubted at most this often: the broker's certificate may really have ended."""
 
 
 class Core(Protocol):
@@ -97,6 +99,7 @@ class Lifeline:
         self._errand: Perform | None = None
         self._errand_at = 0.0
         self._visits = 0
+        self._doubt_at = 0.0
         self._look_at: float | None = 0.0
         self._unsigned = False
         self._told: set[tuple[str, str]] = set()
@@ -134,7 +137,8 @@ class Lifeline:
         self._refused += 1
         self._look_at = now
         self._wrong_dates = self._wrong_dates + 1 if dates else 0
-        if self._wrong_dates >= UNDATED and self._source == "wall":
+        if self._wrong_dates >= UNDATED and self._source is not None and now >= self._doubt_at:
+            self._doubt_at = now + DOUBT_EVERY_S
             self._clock.doubt()
         if self._pairs.trying and self._refused >= UNTAKEN:
             self._pairs.fall_back()

@@ -152,3 +152,13 @@ def test_times_at_the_end_of_the_calendar_are_not_believed() -> None:
     assert SecurityClock(MemoryDocuments({}), 1, wall=lambda: -5.0).date_ms() == 0
     clock.witness(253_402_300_799_999)
     assert msgspec.json.decode(msgspec.json.encode(clock.floor)), "it is a date"
+
+
+def test_a_signed_time_at_the_end_of_the_calendar_stays_there_and_can_be_doubted() -> None:
+    now = [0.0]
+    clock = SecurityClock(MemoryDocuments({}), 1, wall=lambda: 0.0, elapsed=lambda: now[0])
+    clock.learn(253_402_300_799_999)
+    now[0] = 1e6
+    assert clock.date_ms() == 253_402_300_799_999
+    clock.doubt()
+    assert (clock.now(), clock.source) == (None, None)

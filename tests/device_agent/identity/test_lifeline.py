@@ -12,7 +12,16 @@ from securesystemslib.signer import CryptoSigner
 from device_agent.clock import SecurityClock
 from device_agent.identity import lapsed
 from device_agent.identity.certificates import accept
-from device_agent.identity.lifeline import FIRST_WAIT_S, LONGEST_WAIT_S, REFUSED, UNASKED, UNDATED, Endpoint, Lifeline
+from device_agent.identity.lifeline import (
+    DOUBT_EVERY_S,
+    FIRST_WAIT_S,
+    LONGEST_WAIT_S,
+    REFUSED,
+    UNASKED,
+    UNDATED,
+    Endpoint,
+    Lifeline,
+)
 from device_agent.identity.pairs import Pairs
 from device_agent.identity.server import BirthFailed
 from device_agent.storage.journal import MemoryDocuments
@@ -157,6 +166,25 @@ def test_a_clock_at_which_the_broker_cannot_be_believed_is_asked_about(make: Mad
     frame.refuse(UNDATED - 1, dates=True)
     assert not frame.lifeline.asking
     frame.refuse(1, dates=True)
+    assert frame.lifeline.asking
+
+
+def test_a_signed_time_at_which_the_broker_cannot_be_believed_is_asked_about_again_but_seldom(make: Made) -> None:
+    """Whoever stole the director's key may have named any day; and the broker's certificate may really have ended."""
+    frame = make(wall=EPOCH)
+    frame.now = 10.0
+    assert frame.lifeline.asking
+    frame.clock.learn(int((NOW + 400 * DAY).timestamp() * 1000))
+    frame.do(frame.lifeline.tick(frame.now))
+    assert not frame.lifeline.asking
+    frame.refuse(UNDATED, dates=True)
+    assert frame.lifeline.asking
+    frame.clock.learn(int((NOW + 400 * DAY).timestamp() * 1000))
+    frame.do(frame.lifeline.tick(frame.now))
+    frame.refuse(10 * UNDATED, dates=True)
+    assert not frame.lifeline.asking
+    frame.now += DOUBT_EVERY_S
+    frame.refuse(UNDATED, dates=True)
     assert frame.lifeline.asking
 
 
