@@ -111,6 +111,12 @@ class Home:
         until(lambda: any(self._answers(report, state) for report in list(self.attacker.reports)))
         return next(report for report in reversed(self.attacker.reports) if self._answers(report, state))
 
+    def refused(self, *reasons: str) -> None:
+        """The newest offer came to nothing, for one of these reasons."""
+        failure = self.settled("failed").failure
+        assert failure is not None
+        assert failure.reason in reasons
+
     def _answers(self, report: ReportedState, state: str) -> bool:
         return report.state == state and report.desired_version == self._version
 

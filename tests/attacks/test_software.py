@@ -37,9 +37,7 @@ def test_all_online_keys_stolen(home: Home) -> None:
     """The director is his, so the frame believes that it was asked; the model is still nobody's."""
     thief = home.repository.stolen(*ONLINE)
     home.offer(thief, home.evil_release(thief))
-    failure = home.settled("failed").failure
-    assert failure is not None
-    assert failure.reason == "wrong_signature"
+    home.refused("wrong_signature")
     assert not home.store.has(sha256_hex(EVIL))
     home.unharmed()
 
@@ -54,9 +52,7 @@ def test_rollback(home: Home) -> None:
     third = home.repository.release("portrait", "3.0", [home.base])
     home.repository.retained = before
     home.offer(home.repository, third)
-    failure = home.settled("failed").failure
-    assert failure is not None
-    assert failure.reason == "old_version"
+    home.refused("old_version")
     home.unharmed(tried=2)
 
 
@@ -69,9 +65,7 @@ def test_replayed_documents(home: Home) -> None:
     release = home.repository.release("portrait", "3.0", [home.base])
     home.repository.retained[topics.meta_topic("timestamp", home.repository.versions["timestamp"])] = old
     home.offer(home.repository, release)
-    failure = home.settled("failed").failure
-    assert failure is not None
-    assert failure.reason == "old_version"
+    home.refused("old_version")
     home.unharmed(tried=2)
 
 
@@ -80,9 +74,7 @@ def test_freeze(home: Home) -> None:
     home.repository.expires["timestamp"] = in_days(-0.01)
     release = home.repository.release("portrait", "2.0", [home.base])
     home.offer(home.repository, release)
-    failure = home.settled("failed").failure
-    assert failure is not None
-    assert failure.reason == "expired"
+    home.refused("expired")
     home.unharmed()
 
 
@@ -90,9 +82,7 @@ def test_frozen_desired_state(home: Home) -> None:
     """What the director said last week."""
     release = home.repository.release("portrait", "2.0", [home.repository.base(SAFE + b"2", "2.0")])
     home.offer(home.repository, release, issued_at=now_ms() - 10**9, expires_at=now_ms() - 1_000)
-    failure = home.settled("failed").failure
-    assert failure is not None
-    assert failure.reason == "expired"
+    home.refused("expired")
     home.unharmed()
 
 
@@ -104,9 +94,7 @@ def test_mix_and_match(home: Home) -> None:
     home.repository.retained[topics.meta_topic("release", home.repository.versions["release"])] = old
     assert home.repository.versions["release"] > number
     home.offer(home.repository, release)
-    failure = home.settled("failed").failure
-    assert failure is not None
-    assert failure.reason in ("roles_disagree", "old_version")
+    home.refused("roles_disagree", "old_version")
     home.unharmed()
 
 
@@ -116,16 +104,12 @@ def test_endless_data(home: Home) -> None:
     newest = home.repository.versions["timestamp"]
     home.repository.retained[topics.meta_topic("timestamp", newest)] = b'{"signatures": [' + b" " * 70_000
     home.offer(home.repository, release)
-    failure = home.settled("failed").failure
-    assert failure is not None
-    assert failure.reason == "not_available"
+    home.refused("not_available")
     home.repository.publish()
     for chunk in split(SAFE + b"2"):
         home.repository.retained[topics.chunk_topic(sha256_hex(chunk))] = chunk + b"\0" * 6_000
     home.offer(home.repository, release)
-    failure = home.settled("failed").failure
-    assert failure is not None
-    assert failure.reason in ("not_available", "tampered_chunk")
+    home.refused("not_available", "tampered_chunk")
     home.unharmed()
 
 
@@ -135,9 +119,7 @@ def test_slow_retrieval(home: Home) -> None:
     last = split(SAFE + b"2")[-1]
     del home.repository.retained[topics.chunk_topic(sha256_hex(last))]
     home.offer(home.repository, release)
-    failure = home.settled("failed").failure
-    assert failure is not None
-    assert failure.reason == "not_available"
+    home.refused("not_available")
     home.unharmed()
 
 
@@ -171,9 +153,7 @@ def test_revoked_key(home: Home, role: str) -> None:
     home.repository.forged[role] = stolen
     release = home.repository.release("portrait", "6.6", [home.repository.base(EVIL, "6.6")])
     home.offer(home.repository, release)
-    failure = home.settled("failed").failure
-    assert failure is not None
-    assert failure.reason == "wrong_signature"
+    home.refused("wrong_signature")
     home.unharmed()
 
 
@@ -198,9 +178,7 @@ def test_tampered_and_truncated_chunk(home: Home, wrong: str) -> None:
     bad = {"flipped": bytes([last[0] ^ 1]) + last[1:], "truncated": last[:-1], "another": b"x" * len(last)}[wrong]
     home.repository.retained[topics.chunk_topic(sha256_hex(last))] = bad
     home.offer(home.repository, release)
-    failure = home.settled("failed").failure
-    assert failure is not None
-    assert failure.reason == "tampered_chunk"
+    home.refused("tampered_chunk")
     home.unharmed()
 
 
@@ -217,9 +195,7 @@ def test_epoch_downgrade(home: Home) -> None:
     home.settled("committed")
     old, home.good = home.good, newer
     home.offer(repository, old)
-    failure = home.settled("failed").failure
-    assert failure is not None
-    assert failure.reason == "old_epoch"
+    home.refused("old_epoch")
     home.unharmed(tried=2)
 
 
@@ -228,9 +204,7 @@ def test_adapter_for_another_base(home: Home) -> None:
     adapter = home.repository.adapter(b"lora" * 100, other, "other-2.0")
     release = home.repository.release("portrait", "2.0", [home.base, adapter])
     home.offer(home.repository, release)
-    failure = home.settled("failed").failure
-    assert failure is not None
-    assert failure.reason == "wrong_base_model"
+    home.refused("wrong_base_model")
     home.unharmed()
 
 
