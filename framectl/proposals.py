@@ -68,8 +68,8 @@ def add_signatures(proposed: tuf.Documents, current: tuf.Documents, signers: Seq
 
 
 def refuse_tampered(current: tuf.Documents, proposed: tuf.Documents, now: datetime) -> None:
-    """The folder goes from hand to hand: a proposal may change keys, thresholds and dates, which its signers are shown,
-    and nothing else. Raises CommandFailed."""
+    """The folder goes from hand to hand: a proposal may change keys, thresholds and dates, which its signers are shown
+    (``differences``), and nothing else. Raises CommandFailed."""
     for role, document in proposed.items():
         signed, before = document.signed, current.get(role)
         what = None

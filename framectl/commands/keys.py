@@ -20,7 +20,7 @@ from framectl.errors import CommandFailed
 from framectl.files import write_file
 from framectl.offline import OfflineFolder
 from framectl.output import show
-from framectl.proposals import Proposal, add_signatures, check_holders, missing, refuse_tampered
+from framectl.proposals import Proposal, add_signatures, check_holders, differences, missing, refuse_tampered
 from framectl.publickeys import PublicKey, check_name, label, read_public, write_public
 from protocol.repository import DELEGATIONS, DIRECTOR_ROOT
 
@@ -175,6 +175,7 @@ def _sign(arguments: Namespace) -> None:
                 "A release is waiting for signatures: add yours with `framectl release sign --add PACKAGE.zip`."
             )
         refuse_tampered(folder.documents, proposal.documents, datetime.now(UTC))
+        changes = differences(folder.documents, proposal.documents)
         done = add_signatures(proposal.documents, folder.documents, folder.signers(arguments.key))
         if not done:
             lacks = "; ".join(str(need) for need in missing(proposal.documents, folder.documents))
@@ -183,9 +184,10 @@ def _sign(arguments: Namespace) -> None:
         complete = folder.settle()
         documents = folder.documents if complete else proposal.documents
         lines = [f"Signed {entry} (version {documents[entry.partition(' ')[0]].signed.version})." for entry in done]
+        lines += [f"What changes: {change}." for change in changes]
         if complete:
             lines.append("Nothing is missing: these are the folder's newest documents now.")
-        rotation.report(arguments, folder, lines, {"signed": done})
+        rotation.report(arguments, folder, lines, {"signed": done, "changes": changes})
 
 
 def _online(arguments: Namespace) -> None:

@@ -139,6 +139,10 @@ def test_a_new_root_needs_the_old_keys_and_the_new_ones(started: People) -> None
     )  # fmt: skip
     assert said["proposed"] == {"root": 2}
     said = started.sign("gina")
+    (change,) = said["changes"]  # whoever signs is told what for
+    assert "adds gina" in change
+    assert "removes carol" in change
+    assert "3 must sign, not 2" in change
     assert versions(started.folder)["root"] == 1
     said = started.sign("alice")
     assert any("1 of 2" in sentence for sentence in said["missing"])
