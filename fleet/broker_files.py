@@ -9,7 +9,7 @@ import os
 import signal
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from django.conf import settings
@@ -40,10 +40,9 @@ class Files:
 
 @dataclass(frozen=True, slots=True)
 class Door:
-    """Who may connect at one moment: (frame id, serial in hex). ``until`` is when the next certificate ends by
-    itself."""
+    """Who may connect at one moment. ``until`` is when the next certificate ends by itself."""
 
-    certificates: frozenset[tuple[str, str]]
+    certificates: int
     changed: bool
     until: datetime | None
 
@@ -51,7 +50,7 @@ class Door:
 def write(files: Files, now: datetime | None = None) -> Door:
     """Bring the files up to date. Raises OSError when one cannot be written, and what the database raises."""
     now = now or timezone.now()
-    good = frozenset(good_certificates(now).values_list("frame_id", "serial_hex"))
+    good = list(good_certificates(now).values_list("frame_id", "serial_hex"))
     until = good_certificates(now).aggregate(first=Min("good_until"))["first"]
     changed = False
     if files.users is not None:
@@ -59,7 +58,7 @@ def write(files: Files, now: datetime | None = None) -> Door:
         changed |= _replace(files.users, broker_users(good, [bridge] if bridge else []).encode())
     if files.crl is not None:
         changed |= _replace_crl(files.crl, now)
-    return Door(good, changed, until)
+    return Door(len(good), changed, until)
 
 
 def tell(pid_file: Path) -> int | None:
@@ -100,6 +99,12 @@ def shut_out(since: datetime, now: datetime) -> list[str]:
     transaction that is not committed yet may bring an earlier time."""
     ended = Q(revoked_at__gt=since, revoked_at__lte=now) | Q(good_until__gt=since, good_until__lte=now)
     return sorted(set(FrameCertificate.objects.filter(ended).values_list("frame_id", flat=True)))
+
+
+def closed(now: datetime) -> frozenset[tuple[str, str]]:
+    """(frame id, serial in hex) of what opens no door any more, but what ended by itself more than a day ago."""
+    rows = FrameCertificate.objects.filter(not_after__gt=now - timedelta(days=1))
+    return frozenset(rows.exclude(pk__in=good_certificates(now)).values_list("frame_id", "serial_hex"))
 
 
 def _replace(path: Path, content: bytes) -> bool:

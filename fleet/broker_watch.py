@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from django.db import Error, connection
 from django.utils import timezone
 
-from fleet.broker_files import Files, running, shut_out, tell, tls_files, write
+from fleet.broker_files import Files, closed, running, shut_out, tell, tls_files, write
 from fleet.kick import Kicker
 from fleet.models import BrokerUsers
 from fleet.services.broker import CHANNEL
@@ -44,7 +44,7 @@ class Watcher:
         self._certificates = tls_files()
         self._written = float("-inf")
         self._told: int | None = None
-        self._good: frozenset[tuple[str, str]] | None = None
+        self._closed: frozenset[tuple[str, str]] | None = None
         self._kicks: list[tuple[float, list[str]]] = []
 
     def run(self, stop: threading.Event) -> None:
@@ -80,21 +80,22 @@ class Watcher:
 
     def _write(self, revision: int | None, now: datetime) -> None:
         began = time.monotonic()
+        # Looked at first: who is kicked must stand in the list already. What comes in between has its turn next time.
+        shut = closed(now) if self._kicker is not None else frozenset()
         door = write(self._files, now)
         if door.changed:
             self._told = tell(self._files.pid_file) if self._files.pid_file else None
-            told = self._told or "not running"
-            log.info("%d certificates may connect; told the broker: %s", len(door.certificates), told)
+            log.info("%d certificates may connect; told the broker: %s", door.certificates, self._told or "not running")
         self._revision, self._until = revision, door.until
         self._written = time.monotonic()
         if self._kicker is not None:
-            if self._good is None:
+            if self._closed is None:
                 frames = shut_out(now - KICK_SINCE, now)
             else:
-                frames = sorted({frame_id for frame_id, _ in self._good - door.certificates})
+                frames = sorted({frame_id for frame_id, _ in shut - self._closed})
             if frames:
                 self._kicks += [(self._written + pause, frames) for pause in KICK_AFTER_S]
-            self._good = door.certificates
+            self._closed = shut
         time.sleep(min(LOOK_S, RESTS * (self._written - began)))
 
     def _kick(self) -> None:

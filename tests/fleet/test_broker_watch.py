@@ -55,3 +55,12 @@ def test_who_was_revoked_before_the_watcher_began_is_ended(watcher: Watcher) -> 
     revoke("frame-2", "ops", "stolen")
     watcher._turn()
     assert Recorder.kicked == ["frame-2"]
+
+
+def test_who_came_and_was_revoked_between_two_looks_is_ended(watcher: Watcher) -> None:
+    watcher._turn()
+    make_frame("frame-3")
+    renew("frame-3", csr(new_key()))
+    revoke("frame-3", "ops", "stolen")
+    watcher._turn()
+    assert Recorder.kicked == ["frame-3"]

@@ -49,7 +49,7 @@ class Command(BaseCommand):
                 f"Cannot write {error.filename or files.users or files.crl}: {error.strerror}."
             ) from None
         wrote = ", ".join(str(path) for path in (files.users, files.crl) if path)
-        self.stdout.write(f"Wrote {wrote}: the bridge and {len(door.certificates)} certificates of frames may connect.")
+        self.stdout.write(f"Wrote {wrote}: the bridge and {door.certificates} certificates of frames may connect.")
 
     def _watch(self, files: Files, kicker: Kicker | None) -> None:
         stop = threading.Event()
