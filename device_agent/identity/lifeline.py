@@ -45,8 +45,8 @@ UNDATED = 2
 FIRST_WAIT_S, LONGEST_WAIT_S = 30.0, 3_600.0
 """Between two visits to the birth endpoint."""
 LOOK_EVERY_S = 60.0
-DOUBT_EVERY_S = 3_600.0
-"""A time that the director signed is doubted at most this often: the broker's certificate may really have ended."""
+DOUBT_AFTER_S = 3_600.0
+"""A time that the director signed is doubted only this long after: the broker's certificate may really have ended."""
 
 
 class Core(Protocol):
@@ -137,8 +137,8 @@ class Lifeline:
         self._refused += 1
         self._look_at = now
         self._wrong_dates = self._wrong_dates + 1 if dates else 0
-        if self._wrong_dates >= UNDATED and self._source is not None and now >= self._doubt_at:
-            self._doubt_at = now + DOUBT_EVERY_S
+        doubtful = self._source == "wall" or (self._source == "signed" and now >= self._doubt_at)
+        if self._wrong_dates >= UNDATED and doubtful:
             self._clock.doubt()
         if self._pairs.trying and self._refused >= UNTAKEN:
             self._pairs.fall_back()
@@ -206,6 +206,7 @@ class Lifeline:
         """Whether the connection must change, or the birth endpoint be visited."""
         if self._clock.source != self._source:
             self._source = self._clock.source
+            self._doubt_at = now + DOUBT_AFTER_S
             self._anew()
         if self._look_at is None or now < self._look_at:
             return

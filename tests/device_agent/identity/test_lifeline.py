@@ -13,7 +13,7 @@ from device_agent.clock import SecurityClock
 from device_agent.identity import lapsed
 from device_agent.identity.certificates import accept
 from device_agent.identity.lifeline import (
-    DOUBT_EVERY_S,
+    DOUBT_AFTER_S,
     FIRST_WAIT_S,
     LONGEST_WAIT_S,
     REFUSED,
@@ -172,20 +172,16 @@ def test_a_clock_at_which_the_broker_cannot_be_believed_is_asked_about(make: Mad
 def test_a_signed_time_at_which_the_broker_cannot_be_believed_is_asked_about_again_but_seldom(make: Made) -> None:
     """Whoever stole the director's key may have named any day; and the broker's certificate may really have ended."""
     frame = make(wall=EPOCH)
-    frame.now = 10.0
-    assert frame.lifeline.asking
-    frame.clock.learn(int((NOW + 400 * DAY).timestamp() * 1000))
-    frame.do(frame.lifeline.tick(frame.now))
-    assert not frame.lifeline.asking
-    frame.refuse(UNDATED, dates=True)
-    assert frame.lifeline.asking
-    frame.clock.learn(int((NOW + 400 * DAY).timestamp() * 1000))
-    frame.do(frame.lifeline.tick(frame.now))
-    frame.refuse(10 * UNDATED, dates=True)
-    assert not frame.lifeline.asking
-    frame.now += DOUBT_EVERY_S
-    frame.refuse(UNDATED, dates=True)
-    assert frame.lifeline.asking
+    seen = [frame.lifeline.asking]
+    for _ in range(3):
+        frame.clock.learn(int((NOW + 400 * DAY).timestamp() * 1000) + int(frame.now * 1000))
+        frame.do(frame.lifeline.tick(frame.now))
+        frame.refuse(10 * UNDATED, dates=True)
+        seen.append(frame.lifeline.asking)
+        frame.now += DOUBT_AFTER_S
+        frame.refuse(1, dates=True)
+        seen.append(frame.lifeline.asking)
+    assert seen == [True, *[False, True] * 3]
 
 
 def test_a_broker_that_is_not_there_says_nothing_about_certificates(make: Made) -> None:
