@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from device_agent.deadline import within
 from device_agent.tls import BadDate, about_dates
 from protocol.birth import (
     CLAIM_PATH,
@@ -31,7 +32,7 @@ T = TypeVar("T")
 
 TIMEOUT_S = 10.0
 PATIENCE_S = 30.0
-"""All of one request; a server that drips is not waited for."""
+"""All of one request, its headers too; a server that drips is not waited for."""
 DEFAULT_PORT = 443
 _PIECE = 16 * 1024
 
@@ -111,16 +112,16 @@ class BirthServer:
         raise self._said_no(status, answer)
 
     def _post(self, path: str, body: bytes) -> tuple[int, bytes]:
-        end = time.monotonic() + PATIENCE_S
         connection = http.client.HTTPSConnection(self._host, self._port, timeout=TIMEOUT_S, context=self._context())
         try:
-            connection.request("POST", path, body, {"Content-Type": "application/json", "Accept": "application/json"})
-            response = connection.getresponse()
-            answer = b""
-            while len(answer) <= MAX_BODY and (piece := response.read1(_PIECE)):
-                answer += piece
-                if time.monotonic() > end:
-                    raise TimeoutError
+            connection.connect()
+            headers = {"Content-Type": "application/json", "Accept": "application/json"}
+            with within(PATIENCE_S, connection.sock):
+                connection.request("POST", path, body, headers)
+                response = connection.getresponse()
+                answer = b""
+                while len(answer) <= MAX_BODY and (piece := response.read1(_PIECE)):
+                    answer += piece
             return response.status, answer
         finally:
             connection.close()

@@ -8,12 +8,10 @@ however slowly it drips.
 import http.client
 import logging
 import re
-import socket
 import ssl
-import threading
-from contextlib import suppress
 from urllib.parse import urlsplit
 
+from device_agent.deadline import within
 from protocol.fetching import NoRange
 
 log = logging.getLogger(__name__)
@@ -62,10 +60,7 @@ class HttpRanges:
         connection = self._open()
         if connection.sock is None:
             connection.connect()
-        watch = threading.Timer(self._deadline_s, _cut, (connection.sock,))
-        watch.daemon = True
-        watch.start()
-        try:
+        with within(self._deadline_s, connection.sock):
             last = offset + length - 1
             headers = {"Range": f"bytes={offset}-{last}", "Accept-Encoding": "identity"}
             connection.request("GET", f"{urlsplit(self._base).path}/{sha256}", headers=headers)
@@ -74,8 +69,6 @@ class HttpRanges:
                 data = bytearray()
                 while len(data) < length and (piece := response.read1(min(PIECE, length - len(data)))):
                     data += piece
-        finally:
-            watch.cancel()
         if len(data) != length:
             raise NoRange(f"only {len(data)} bytes came")
         self._fresh = False
@@ -105,10 +98,3 @@ def _check(response: http.client.HTTPResponse, offset: int, length: int) -> None
     said = _CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", ""))
     if said is None or (int(said[1]), int(said[2])) != (offset, offset + length - 1):
         raise NoRange("it answered with another range")
-
-
-def _cut(connection: socket.socket | None) -> None:
-    """End an answer that takes too long, from another thread."""
-    with suppress(OSError):
-        if connection is not None:
-            socket.socket.shutdown(connection, socket.SHUT_RDWR)  # below TLS, which its reader still uses

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 from cryptography import x509
@@ -129,7 +130,7 @@ class BirthEndpoint:
     proven: list[RenewRequest] = field(default_factory=list)
     asked: list[str] = field(default_factory=list)
     answer: Callable[[str, bytes], tuple[int, bytes] | None] = lambda path, body: None
-    drip: bool = False
+    drip: Literal["headers", "body"] | None = None
 
     def serve(self, path: str, body: bytes) -> tuple[int, bytes]:
         self.asked.append(path)
@@ -200,13 +201,19 @@ def birth_endpoint(
             if status in (301, 302, 307, 308):
                 self.send_header("Location", endpoint.url + "/birth/elsewhere")
             self.send_header("Content-Length", str(len(answer)))
+            if endpoint.drip == "headers":
+                self.flush_headers()
+                self.drip(b"X-Slow: " + b"s" * 100)
             self.end_headers()
-            if endpoint.drip:
-                for byte in answer:
-                    self.wfile.write(bytes([byte]))
-                    time.sleep(0.05)
+            if endpoint.drip == "body":
+                self.drip(answer)
             else:
                 self.wfile.write(answer)
+
+        def drip(self, said: bytes) -> None:
+            for byte in said:
+                self.wfile.write(bytes([byte]))
+                time.sleep(0.05)
 
         def log_message(self, *_: object) -> None:
             pass

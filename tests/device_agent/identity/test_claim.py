@@ -3,8 +3,10 @@
 import json
 import socket
 import stat
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from cryptography import x509
@@ -199,12 +201,19 @@ def test_answers_that_are_none(
     assert endpoint.asked == ["/birth/claim"], "nothing is followed"
 
 
+@pytest.mark.parametrize("part", ["headers", "body"])
 def test_a_server_that_drips_is_not_waited_for(
-    tmp_path: Path, endpoint: BirthEndpoint, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
+    endpoint: BirthEndpoint,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    part: Literal["headers", "body"],
 ) -> None:
     monkeypatch.setattr(server_module, "PATIENCE_S", 0.3)
-    endpoint.drip = True
+    endpoint.drip = part
+    began = time.monotonic()
     assert claim(tmp_path, endpoint) == 1
+    assert time.monotonic() - began < 3.0
     assert "no answer in time" in refused(capsys)
 
 
