@@ -3,10 +3,13 @@
 Looking it up costs a query, which acknowledging telemetry must not pay every time.
 """
 
+import logging
 import time
 from collections.abc import Callable
 
 from fleet.services.certificates import should_renew
+
+log = logging.getLogger(__name__)
 
 EVERY_S = 600.0
 MOST = 100_000
@@ -29,4 +32,8 @@ class Renewals:
         if len(self._looked) + len(due) > MOST:
             self._looked.clear()
         self._looked.update(dict.fromkeys(due, now))
-        return should_renew(sorted(due))
+        try:
+            return should_renew(sorted(due))
+        except (OSError, ValueError) as error:  # the CA's files: telemetry must not wait for them
+            log.error("Nobody is told to renew a certificate: the fleet CA cannot be read (%s)", error)
+            return set()

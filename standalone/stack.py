@@ -26,6 +26,8 @@ ROOT = Path(__file__).resolve().parent.parent
 PYTHON = sys.executable
 USER = "ops"
 KEPT = "secrets.json"
+BIRTHS_AT_ONCE = 200
+"""Connections to the birth endpoint; the next one is told to come again."""
 PORT_PATIENCE_S = 15.0
 TOKEN_NAME = "standalone"  # noqa: S105  the name of a token
 
@@ -149,7 +151,8 @@ class Stack:
         )
         await supervisor.start(self._web("web", "config.asgi:application", self.web_port))
         secure = ("--ssl-certfile", str(tls / "cert.pem"), "--ssl-keyfile", str(tls / "key.pem"))
-        await supervisor.start(self._web("birth", "config.birth:application", self.birth_port, *secure))
+        bounded = ("--limit-concurrency", str(BIRTHS_AT_ONCE))
+        await supervisor.start(self._web("birth", "config.birth:application", self.birth_port, *secure, *bounded))
         await supervisor.start(
             Service("bridge", (PYTHON, str(ROOT / "manage.py"), "bridge"), env=environment, cwd=ROOT)
         )
