@@ -12,6 +12,9 @@
 Refusals of a release (roles disagree, wrong base model, ...) come later, in ``convergence``, and name it too.
 """
 
+import logging
+import time
+from collections import deque
 from collections.abc import Callable
 
 from tuf.api.metadata import Root
@@ -27,10 +30,16 @@ from protocol.chunks import sha256_hex
 from protocol.errors import Reason, Refused
 from protocol.messages import DesiredState, Failure, TargetRef
 
+log = logging.getLogger(__name__)
+
 DESIRED = "desired"
 """Name of the stored envelope among the documents."""
 REMEMBERED = 64
 """Refused envelopes that are known again; forgetting one only means one more HealthEvent."""
+OBJECTIONS = 20
+"""Stray envelopes that are recorded in OBJECTIONS_S seconds; whoever owns the broker could send new ones without end, and
+fill outbox and flash with them."""
+OBJECTIONS_S = 3_600.0
 
 
 class Gate:
@@ -45,7 +54,10 @@ class Gate:
         *,
         note: Callable[[Failure], None],
         now: Now = utc_now,
+        elapsed: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._elapsed = elapsed
+        self._recorded: deque[float] = deque(maxlen=OBJECTIONS)
         self._frame_id = frame_id
         self._documents = documents
         self._installer = installer
@@ -110,11 +122,20 @@ class Gate:
         if len(self._refused) >= REMEMBERED:
             self._refused.clear()
         self._refused.add(sha256_hex(envelope))
-        if refused.reason is Reason.OLD_VERSION:
+        if not self._may_record():
+            log.warning("Refused, and not recorded after so many others: %s", refused.detail)
+        elif refused.reason is Reason.OLD_VERSION:
             # A late copy, or a replay: worth an event, but nothing is wrong with the frame.
             self._note(failure_of(refused))
         else:
             self._installer.apply(Objected(failure_of(refused)))
+
+    def _may_record(self) -> bool:
+        now = self._elapsed()
+        if len(self._recorded) == OBJECTIONS and now - self._recorded[0] < OBJECTIONS_S:
+            return False
+        self._recorded.append(now)
+        return True
 
     def confirm(self, desired: DesiredState, envelope: bytes) -> bool:
         """The version that is held came again: a stray one before it is forgotten, a longer life is taken over.

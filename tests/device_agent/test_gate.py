@@ -4,6 +4,7 @@ import msgspec
 import pytest
 from securesystemslib.signer import CryptoSigner
 
+from device_agent.gate import OBJECTIONS
 from device_agent.trust.time import utc_now
 from protocol.codec import encode
 from protocol.envelope import Envelope
@@ -44,6 +45,18 @@ def test_a_forged_desired_state_is_reported_once_and_forgotten_with_the_next_goo
     assert last.failure.reason is Reason.WRONG_SIGNATURE
     frame.give(repository.envelope(desired(FRAME, 1)))
     assert frame.reports[-1].failure is None
+
+
+def test_strays_without_end_fill_neither_outbox_nor_flash_and_hide_no_good_word(
+    frame: Frame, repository: Repository
+) -> None:
+    before = frame.core.journal.sequence
+    for number in range(3 * OBJECTIONS):
+        frame.give(repository.envelope(desired("frame-2", number + 1)))
+    assert kinds(frame) == ["wrong_frame"] * OBJECTIONS
+    assert frame.core.journal.sequence <= before + OBJECTIONS
+    frame.give(repository.envelope(desired(FRAME, 1)))
+    assert (frame.reports[-1].state, frame.reports[-1].desired_version) == ("idle", 1)
 
 
 def test_a_director_with_new_keys_is_believed_after_a_look_at_its_root(frame: Frame, repository: Repository) -> None:
