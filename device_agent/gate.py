@@ -37,8 +37,8 @@ DESIRED = "desired"
 REMEMBERED = 64
 """Refused envelopes that are known again; forgetting one only means one more HealthEvent."""
 OBJECTIONS = 20
-"""Stray envelopes that are recorded in OBJECTIONS_S seconds; whoever owns the broker could send new ones without end, and
-fill outbox and flash with them."""
+"""Stray envelopes that are recorded in OBJECTIONS_S seconds; whoever owns the broker could send new ones without end,
+and fill outbox and flash with them."""
 OBJECTIONS_S = 3_600.0
 
 

@@ -3,13 +3,14 @@
 A driver calls ``connected``, ``received``, ``tick`` and ``wake_up`` (new events in the outbox), runs the commands,
 and calls ``tick`` again at ``deadline``. Times are seconds on any monotonic clock.
 
-- Hello is repeated (with capped backoff) until an Ack says that it came in; an Ack for events says nothing about it.
-  An Ack that names a newer DesiredState than the frame holds means that the retained copy was missed: subscribe and
-  say hello again.
+- Hello is repeated (with capped backoff) until an Ack says that it came in, and then every few hours; an Ack for
+  events says nothing about it. An Ack that names a newer DesiredState than the frame holds means that the retained
+  copy was missed: subscribe and say hello again.
 - One batch of events is in flight at a time, until the Ack's committed watermark covers it; a broker's PUBACK is not
   durability and means nothing here. No Ack in time: the same batch again.
 """
 
+import random
 from collections.abc import Callable
 from typing import Protocol
 
@@ -21,6 +22,8 @@ from protocol.limits import MAX_EVENTS_PER_BATCH
 from protocol.messages import Ack, AnyEvent, Hello, TelemetryBatch
 
 HELLO_RETRY_S = (2.0, 4.0, 8.0, 16.0, 32.0, 60.0)
+HELLO_AGAIN_S = 6 * 3_600.0
+"""A frame that stays connected greets so often, at a moment of its own: two with one identity are noticed then."""
 ACK_TIMEOUT_S = 15.0
 DESIRED_PATIENCE_S = 2.0
 
@@ -53,6 +56,7 @@ class Session:
         self._ack_topic = topics.frame_topic(frame_id, "ack")
         self._online = False
         self._greeted = False
+        self._settled = False
         self._hello_tries = 0
         self._hello_at: float | None = None
         self._in_flight: int | None = None
@@ -67,7 +71,7 @@ class Session:
     def connected(self, now: float) -> list[Command]:
         """A connection stands."""
         self._online = True
-        self._greeted = False
+        self._greeted = self._settled = False
         self._hello_tries = 0
         self._in_flight = self._resend_at = None
         return [Subscribe(self._desired_topic), Subscribe(self._ack_topic), *self._say_hello(now)]
@@ -95,6 +99,7 @@ class Session:
         """Time has passed."""
         commands: list[Command] = []
         if self._hello_at is not None and now >= self._hello_at:
+            self._settled = False
             commands += self._ask_again(now)
         if self._resend_at is not None and now >= self._resend_at:
             self._in_flight = self._resend_at = None
@@ -117,10 +122,12 @@ class Session:
         self._greeted = self._greeted or ack.hello is True
         if ack.desired_version > self._hello().desired_version:
             # The backend meant us to have a newer DesiredState; give the retained copy a moment, then ask again.
-            if self._hello_at is None:
+            if self._settled:
+                self._settled = False
                 self._hello_at = now + DESIRED_PATIENCE_S
-        elif self._greeted:
-            self._hello_at = None
+        elif self._greeted and not self._settled:
+            self._settled = True
+            self._hello_at = now + HELLO_AGAIN_S * random.uniform(0.75, 1.25)  # noqa: S311  jitter needs no secrecy
             self._hello_tries = 0
         if ack.outbox_id == self._outbox.outbox_id:
             self._outbox.discard(ack.seq)

@@ -7,7 +7,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from protocol.codec import decode, encode
 from protocol.exchange import Command, Publish, Subscribe, Unsubscribe
 from protocol.messages import Ack, AnyEvent, HealthEvent, Hello, TelemetryBatch
-from protocol.session import ACK_TIMEOUT_S, DESIRED_PATIENCE_S, HELLO_RETRY_S, Session
+from protocol.session import ACK_TIMEOUT_S, DESIRED_PATIENCE_S, HELLO_AGAIN_S, HELLO_RETRY_S, Session
 from protocol.topics import frame_topic
 
 FRAME = "frame-1"
@@ -65,6 +65,26 @@ def hellos(commands: list[Command]) -> int:
     return sum(isinstance(c, Publish) and c.topic == HELLO for c in commands)
 
 
+def at_rest(frame: Frame) -> bool:
+    """Whether nothing is due but the next greeting, hours from now."""
+    return frame.session.deadline is not None and frame.session.deadline > HELLO_AGAIN_S / 2
+
+
+def test_a_frame_that_stays_connected_greets_again_after_hours() -> None:
+    frame = Frame()
+    frame.session.connected(0.0)
+    frame.session.received(ACK, ack(), 0.1)
+    first = frame.session.deadline
+    assert first is not None
+    for hour in range(1, 4):  # telemetry goes on and puts nothing off
+        frame.session.received(ACK, events_ack(seq=0), hour * 3_600.0)
+    assert frame.session.deadline == first
+    assert hellos(frame.session.tick(first)) == 1
+    frame.session.received(ACK, ack(), first + 0.1)
+    assert frame.session.deadline is not None
+    assert frame.session.deadline > first + HELLO_AGAIN_S / 2
+
+
 def test_hello_is_repeated_with_backoff_until_an_ack_answers() -> None:
     frame = Frame()
     commands = frame.session.connected(0.0)
@@ -74,7 +94,7 @@ def test_hello_is_repeated_with_backoff_until_an_ack_answers() -> None:
     assert hellos(frame.session.tick(2.0)) == 1
     assert frame.session.deadline == 2.0 + HELLO_RETRY_S[1]
     frame.session.received(ACK, ack(), 3.0)
-    assert frame.session.deadline is None
+    assert at_rest(frame)
 
 
 def test_an_ack_for_events_does_not_answer_a_hello_that_was_lost() -> None:
@@ -87,7 +107,7 @@ def test_an_ack_for_events_does_not_answer_a_hello_that_was_lost() -> None:
     assert frame.session.deadline == HELLO_RETRY_S[0]
     assert hellos(frame.session.tick(2.0)) == 1
     frame.session.received(ACK, ack(seq=1), 2.1)
-    assert frame.session.deadline is None
+    assert at_rest(frame)
 
 
 def test_every_connection_says_hello_until_it_is_answered_there() -> None:
@@ -113,7 +133,7 @@ def test_a_frame_that_missed_its_desired_state_subscribes_again() -> None:
     frame.version = 4
     frame.session.received(ACK, ack(desired=4), 12.2)
     assert frame.envelopes == [b"envelope"]
-    assert frame.session.deadline is None
+    assert at_rest(frame)
 
 
 def test_events_are_kept_until_the_committed_watermark_covers_them() -> None:
@@ -127,7 +147,7 @@ def test_events_are_kept_until_the_committed_watermark_covers_them() -> None:
     assert [event.seq for event in batches(frame.session.received(ACK, ack(seq=3), 0.3))[0].events] == [4, 5]
     frame.session.received(ACK, ack(seq=5), 0.4)
     assert frame.outbox.events == []
-    assert frame.session.deadline is None
+    assert at_rest(frame)
 
 
 def test_a_batch_without_ack_is_sent_again() -> None:
