@@ -85,7 +85,7 @@ class FileOutbox:
         last = max((segment.last for segment in self._segments), default=0)
         self._next = max(last, self._state.committed, self._state.given) + 1
         if damaged:
-            self._record_gap("Lines of the outbox were damaged on disk", {"damaged": damaged})
+            self._tell_damage(damaged)
         self._forget_committed()
 
     @property
@@ -170,21 +170,39 @@ class FileOutbox:
             self._saved = self._state
 
     def _load_segments(self) -> int:
-        """Returns how many damaged lines stood between good ones."""
+        """Returns how many damaged lines stood between good ones, in files that are mended now. One that cannot be
+        mended, on a full disk, stays as it is and takes no more events: the frame plays all the same."""
         files = [self._folder / name for name in sorted(disk().names(self._folder)) if _SEGMENT.fullmatch(name)]
         found = [examine(path) for path in files]
         given = max((one.given for one in found), default=0)
         if given > max((one.segment.last for one in found), default=0):
             self._state = msgspec.structs.replace(self._state, given=max(given, self._state.given))
-            self._save_state()
+        damaged = 0
         for one in found:
-            if one.good is not None:  # without the torn or damaged lines
-                replace_file(one.segment.path, one.good)
+            if one.good is None or self._mend(one.segment, one.good):
+                damaged += one.damaged
             self._segments.append(one.segment)
         if self._segments:
             # The agent may have been killed before it flushed, and nobody else will: numbers must not come twice.
             self._dirty = True
-        return sum(one.damaged for one in found)
+        return damaged
+
+    def _mend(self, segment: Segment, good: bytes) -> bool:
+        """Take the torn or damaged lines out. False when that cannot be written."""
+        try:
+            self._save_state()  # first: afterwards nothing tells which numbers stood there
+            replace_file(segment.path, good)
+        except OSError as error:
+            log.error("The outbox's file %s is damaged and cannot be mended: %s", segment.path, error)
+            segment.size = max(segment.size, self._segment_bytes)  # which closes it
+            return False
+        return True
+
+    def _tell_damage(self, damaged: int) -> None:
+        try:
+            self._record_gap("Lines of the outbox were damaged on disk", {"damaged": damaged})
+        except OSError as error:
+            log.error("%d damaged events of the outbox are lost, and that cannot be recorded: %s", damaged, error)
 
     def _oldest(self) -> deque[Line]:
         """Uncommitted events of the oldest segment that has any; kept in memory until they are committed."""

@@ -11,12 +11,14 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from device_agent.power import PowerFigures
+from device_agent.storage.disk import using
 from device_agent.storage.outbox import FileOutbox, MemoryOutbox
 from device_agent.storage.segments import BATCH_BYTES, pack
 from device_agent.telemetry import health, power_sample
 from protocol.codec import encode
 from protocol.limits import MAX_EVENTS_PER_BATCH
 from protocol.messages import AnyEvent, HealthEvent, TelemetryBatch
+from tests.device_agent.powercut.model import ModelDisk
 
 SMALL = 1024
 
@@ -95,6 +97,39 @@ def test_a_damaged_line_is_told_and_the_others_are_kept(tmp_path: Path) -> None:
     assert isinstance(events[-1], HealthEvent)
     assert (events[-1].kind, events[-1].figures) == ("outbox_gap", {"damaged": 1.0})
     assert numbers(FileOutbox(tmp_path)) == [1, 3, 4], "a gap is told once"
+
+
+@pytest.mark.parametrize("torn", [True, False], ids=["a torn end", "a damaged line"])
+def test_a_full_disk_keeps_no_damaged_outbox_from_starting(torn: bool) -> None:
+    disk, folder = ModelDisk(), Path("/frame/outbox")
+    with using(disk):
+        outbox = FileOutbox(folder)
+        for number in range(3):
+            outbox.append(note(str(number)))
+        outbox.flush()
+        (segment,) = (folder / name for name in disk.names(folder) if name.endswith(".log"))
+        whole = disk.content(segment)
+        assert whole is not None
+        middle = len(whole) // 2
+        disk.put(segment, whole[:-5] if torn else whole[:middle] + b"\0" + whole[middle + 1 :])
+        left = [1, 2] if torn else [1, 3]
+
+        disk.capacity = 0
+        full = FileOutbox(folder)
+        assert numbers(full) == left
+        with pytest.raises(OSError, match="full"):
+            full.append(note("no room"))
+        assert numbers(FileOutbox(folder)) == left
+
+        disk.capacity = 1 << 40
+        assert full.append(note("room")) > 3, "numbers that may have stood there are not given again"
+        again = FileOutbox(folder)
+        found = drained(again)
+        assert [event.seq for event in found][:2] == left
+        assert [event.kind for event in found[2:] if isinstance(event, HealthEvent)] == (
+            ["test"] if torn else ["test", "outbox_gap"]
+        ), "what is damaged is told once it can be mended"
+        assert FileOutbox(folder).append(note()) > found[-1].seq
 
 
 def test_a_batch_fits_into_one_message(tmp_path: Path) -> None:
