@@ -21,8 +21,9 @@ def chatty(tmp_path: Path) -> World:
     world = World.build("mosquitto", tmp_path / "mosquitto")
     config = tmp_path / "mosquitto" / "mosquitto.conf"
     text = config.read_text().replace("connection_messages false", "connection_messages true")
+    text = re.sub("(?m)^log_dest .*$", "log_dest stderr", text)  # stdout comes in blocks, many seconds late
     config.write_text(f"{text}\nlog_type all\n")
-    world.broker.stop()
+    world.broker.kill9()
     world.broker.start()
     return world
 
