@@ -30,10 +30,10 @@ RENEW_WITHIN = dt.timedelta(hours=6)
 """It is issued anew so long after it was issued, plus a part of this that frame and version decide: what was issued for
 ten thousand frames at once is renewed one by one, and half a day before it expires at the latest."""
 BATCH = 2_000
+"""Rows of one statement, and how many are renewed at once (once a minute) when many are due."""
 HIGHEST_BELIEVED = 2**40
 """A frame that holds a higher version was told it by a thief of the director's key. It forgets that together with the
 key, so nothing has to come after it."""
-"""Rows of one statement, and how many are renewed at once (once a minute) when many are due."""
 
 
 @transaction.atomic
