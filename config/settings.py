@@ -133,6 +133,7 @@ AXES_FAILURE_LIMIT = 5  # of one name from one address; fleet.throttle says what
 AXES_COOLOFF_TIME = timedelta(minutes=15)
 AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"], "ip_address"]
 AXES_CLIENT_IP_CALLABLE = "fleet.throttle.client_address"
+AXES_USERNAME_CALLABLE = "fleet.throttle.typed_name"
 AXES_LOCKOUT_CALLABLE = "dashboards.views.login.locked"
 AXES_RESET_COOL_OFF_ON_FAILURE_DURING_LOCKOUT = False
 AXES_DISABLE_ACCESS_LOG = True  # the audit log tells it

@@ -16,6 +16,7 @@ from django.http import HttpRequest
 from fleet.addresses import network_of
 
 FACTOR = 5
+NAME = 150
 
 
 class Throttle(AxesDatabaseHandler):  # type: ignore[misc]  # django-axes is untyped
@@ -28,6 +29,12 @@ class Throttle(AxesDatabaseHandler):  # type: ignore[misc]  # django-axes is unt
             for attempts in self.get_user_attempts(request, credentials)
         )
         return max(of_name, of_address // FACTOR)
+
+
+def typed_name(request: HttpRequest, credentials: dict[str, Any] | None = None) -> str | None:
+    """The name that counts: no user's is longer than NAME, and what is longer would not fit where failures are kept."""
+    name = (credentials or request.POST).get("username")
+    return None if name is None else str(name)[:NAME]
 
 
 def forgive(request: HttpRequest, username: str) -> None:

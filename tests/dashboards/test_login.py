@@ -102,6 +102,15 @@ def test_one_address_cannot_try_many_names(client: Client, user: User) -> None:
     assert log_in(client).status_code == 429
 
 
+@pytest.mark.parametrize("name", ["皇" * 400, "n" * 100_000, "\0", "n\0n", "", " "])
+def test_a_name_that_nobody_can_have_is_a_wrong_one_and_counts(client: Client, user: User, name: str) -> None:
+    answer = log_in(client, "wrong", name)
+    assert answer.status_code == 200
+    assert 'name="password"' in answer.content.decode()
+    if len(name) > 2 and "\0" not in name:
+        assert AccessAttempt.objects.get().failures_since_start == 1
+
+
 def test_a_login_forgives_its_own_name_only(client: Client, user: User) -> None:
     for _ in range(LIMIT - 1):
         log_in(client, "wrong")
