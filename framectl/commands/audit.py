@@ -93,16 +93,20 @@ def _agreeing(known: dict[int, str], path: Path, *, required: bool) -> dict[int,
     except OSError as error:
         raise CommandFailed(f"{path} cannot be read: {error.strerror}.") from None
     found = dict(known)
+    told = 0
     for number, line in enumerate(lines, start=1):
         try:
             head = msgspec.json.decode(line, type=AuditHead)
         except msgspec.DecodeError:
             continue  # cut off while it was written, by a power cut or by being read meanwhile
+        told += 1
         if found.setdefault(head.number, head.digest) != head.digest:
             raise CommandFailed(
                 f"Two heads of entry {head.number} contradict each other (see line {number} of {path}): "
                 "the log was replaced."
             )
+    if required and not told:  # a proof against nothing would read like a proof
+        raise CommandFailed(f"{path} holds no head that can be read: name the file that the server writes.")
     return found
 
 

@@ -78,3 +78,14 @@ def test_a_missing_file_of_heads_is_one_sentence(witness: Path, capsys: pytest.C
     write(1)
     assert main(["audit", "verify", "--heads", "nowhere.jsonl"]) == 1
     assert "nowhere.jsonl is not there" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("content", [b"", b"\x00\xff\n\x93", b'{"number": 1}\n'])
+def test_a_file_without_any_head_proves_nothing(
+    witness: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path, content: bytes
+) -> None:
+    write(1)
+    path = tmp_path / "others.jsonl"
+    path.write_bytes(content)
+    assert main(["audit", "verify", "--heads", str(path)]) == 1
+    assert "holds no head that can be read" in capsys.readouterr().err
