@@ -102,6 +102,9 @@ def _rotate(arguments: Namespace) -> None:
         else:
             added = tuple(read_public(path).named for path in arguments.add)
             removed = tuple(find_key(state, given).keyid for given in arguments.remove)
+            if both := {key.keyid for key in added}.intersection(removed):
+                names = " and ".join(f"{keyid[:8]}" for keyid in sorted(both))
+                raise CommandFailed(f"{names} cannot be added and removed at once: name each key with one of the two.")
             if not added and not removed and arguments.threshold is None:
                 raise CommandFailed("Nothing to change: give --add, --remove or --threshold.")
             changes = [Change(arguments.role, added, removed, arguments.threshold)]

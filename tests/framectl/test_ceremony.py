@@ -169,6 +169,11 @@ def test_a_key_that_a_threshold_needs_is_replaced_and_not_only_revoked(started: 
     assert "--add NEW.pub" in started.refused("keys", "revoke", started.folder, "fred")
 
 
+def test_a_key_is_not_added_and_removed_at_once(started: People) -> None:
+    change = ("--role", "lora", "--add", started.public("emil"), "--remove", "emil")
+    assert "added and removed at once" in started.refused("keys", "rotate", started.folder, *change)
+
+
 def test_a_release_collects_signatures_in_its_package(started: People) -> None:
     it = desk(started)
     assert it.sign("1.0", "--base-model", it.file("base.bundle", BASE), "--key", started.key("dora")) == 0
