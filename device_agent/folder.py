@@ -93,7 +93,9 @@ def agent_folder(setting: Path | None) -> AgentFolder:
         raise ConfigError("The agent's folder is not known: give --dir or set FRAMEFLEET_AGENT_DIR.")
     path = setting.resolve()
     if not path.is_dir():
-        raise ConfigError(f"The agent's folder {path} does not exist: enrol the frame and put its identity there.")
+        raise ConfigError(
+            f"The agent's folder {path} does not exist: claim the frame with `device-agent claim`, which makes it."
+        )
     return AgentFolder(path)
 
 
@@ -116,7 +118,8 @@ def read_frame_file(folder: AgentFolder) -> FrameFile:
     try:
         return read_record(read_file(path, MAX_FRAME_JSON), FrameFile)
     except OSError as error:
-        raise ConfigError(f"{path} cannot be read ({error.strerror}): enrol the frame first.") from error
+        claim = "claim the frame first, with `device-agent claim`"
+        raise ConfigError(f"{path} cannot be read ({error.strerror}): {claim}.") from error
     except ValueError as error:
         raise ConfigError(f"{path} is not as enrolment writes it ({error}): enrol the frame again.") from error
 

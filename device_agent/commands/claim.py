@@ -33,6 +33,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     try:
         text = _token(arguments)
+        token = read_claim(text)  # first: without a token, asking for the server would lead astray
         server = arguments.server or _server_of(text)
         if server is None:
             raise ConfigError("The server is not known: give --server https://host:port.")
@@ -44,7 +45,7 @@ def run(arguments: argparse.Namespace) -> int:
         folder = AgentFolder(path.resolve())
         birth = Birth(
             server=server,
-            token=read_claim(text),
+            token=token,
             hardware=arguments.hardware or _board(),
             locale=arguments.locale,
             ca=arguments.ca,

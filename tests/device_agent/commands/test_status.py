@@ -138,7 +138,7 @@ def test_a_folder_that_is_not_one_is_told_in_one_sentence(tmp_path: Path, capsys
     said = capsys.readouterr().err
     assert said.startswith("device-agent status: ")
     assert said.count("\n") == 1
-    assert "enrol the frame first" in said
+    assert "claim the frame first" in said
 
 
 def test_a_journal_that_cannot_be_read_is_told_and_left_where_it_is(

@@ -221,8 +221,10 @@ def test_a_server_that_drips_is_not_waited_for(
     ("arguments", "said"),
     [
         ((), "Give the claim token"),
-        (("short",), "--server"),
+        (("short",), "This is no claim token"),
+        ((TOKEN,), "give --server"),
         (("--server", "https://h", "short"), "This is no claim token"),
+        (("",), "This is no claim token"),
         (("--server", "http://h", TOKEN), "use https://host:port"),
         (("--server", "https://u@h", TOKEN), "use https://host:port"),
         (("--token-file", "/nowhere", TOKEN), "Give the claim token"),
