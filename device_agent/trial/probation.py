@@ -132,7 +132,8 @@ class Watch:
         before = journal.before
         if before is None or not self._whole(before):
             return
-        said = f"{journal.crashes} films in a row crashed, so the release committed before plays again: {self._crash}"
+        said = f"{journal.crashes} films in a row crashed, so the release committed before plays again"
+        said += f": {self._crash}" if self._crash else "."  # what happened before the last start is not kept
         try:
             self._installer.apply(FellBack(Failure(reason=Reason.TRIAL_FAILED, detail=sentence(said))))
         except OSError as error:

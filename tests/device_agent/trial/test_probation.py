@@ -386,6 +386,23 @@ def test_an_installation_comes_first_for_it_may_be_the_remedy(
     assert (state(frame), plays(frame)) == ("committed", third.release.sha256)
 
 
+def test_a_fallback_after_a_restart_is_told_in_a_whole_sentence(
+    frame: Frame, repository: Repository, first: Published, second: Published, third: Published
+) -> None:
+    commit(frame, second)
+    frame.before_message = lambda topic: False
+    frame.disconnect()
+    frame.connect()
+    offer(frame, repository, 3, third)
+    play(frame, second, MAX_CRASHES, crash=CRASH)
+    frame.boot()
+    frame.connect()
+    frame.wait(60.0)
+    assert (state(frame), plays(frame)) == ("failed", first.release.sha256)
+    told = [event.detail for event in frame.health if "in a row" in event.detail]
+    assert told == ["3 films in a row crashed, so the release committed before plays again."]
+
+
 def test_a_fallback_whose_files_are_gone_is_none(frame: Frame, first: Published, second: Published) -> None:
     commit(frame, second)
     before = frame.core.journal.before
