@@ -9,7 +9,9 @@ class Migration(migrations.Migration):
     ]
 
     operations = [
-        migrations.AddField(model_name="rollout", name="base_model", field=models.BooleanField(default=False)),
+        # Rollouts that are under way began when every frame might fetch everything, and end so.
+        migrations.AddField(model_name="rollout", name="base_model", field=models.BooleanField(default=True)),
+        migrations.AlterField(model_name="rollout", name="base_model", field=models.BooleanField(default=False)),
         migrations.AddField(model_name="desiredstate", name="base_model", field=models.BooleanField(default=True)),
         migrations.AddField(
             model_name="desiredstate", name="transfer_revision", field=models.BigIntegerField(default=0)
