@@ -1,0 +1,1 @@
+"""Deciding a gray release with evidence. Pure: arrays in, a verdict out."""
