@@ -20,7 +20,7 @@ from fleet.models import ApiToken
 from fleet.permissions import SCOPES, Action, may, role_of
 from fleet.services import second_factor
 from fleet.services.audit import audit
-from fleet.services.tokens import MAX_NAME, create_token, revoke_token
+from fleet.services.tokens import MAX_NAME, check_name, create_token, revoke_token
 from protocol.errors import Refused
 
 LIFETIMES = (7, 30, 90, 365)
@@ -44,10 +44,11 @@ def make_token(request: HttpRequest) -> HttpResponse:
     if (days != NEVER and days not in {str(known) for known in LIFETIMES}) or scope not in SCOPES:
         return _show(request, problem=_("Choose a scope and how long the token works."), name=name, status=400)
     lifetime = None if days == NEVER else timedelta(days=int(days))
-    if ApiToken.objects.filter(user=user, name=name).exists():
-        taken = _("You have a token of this name: revoke it first, or choose another name.")
-        return _show(request, problem=taken, name=name, status=409)
     try:
+        check_name(name)
+        if ApiToken.objects.filter(user=user, name=name).exists():
+            taken = _("You have a token of this name: revoke it first, or choose another name.")
+            return _show(request, problem=taken, name=name, status=409)
         token = create_token(user, name, scope=scope, lifetime=lifetime, actor=user.get_username())
     except Refused:
         refused = _("A name has 1 to {count} characters, and a scope is at most as wide as your role.")

@@ -16,7 +16,7 @@ from fleet.api.errors import BadRequest
 from fleet.api.pages import page
 from fleet.models import ApiToken
 from fleet.permissions import SCOPES, Action, may
-from fleet.services.tokens import LIFETIME, create_token, revoke_token
+from fleet.services.tokens import LIFETIME, check_name, create_token, revoke_token
 
 
 class TokenList(APIView):
@@ -36,6 +36,7 @@ class TokenList(APIView):
         name, scope, days = data.get("name"), data.get("scope", ""), data.get("days", LIFETIME.days)
         if not isinstance(name, str) or not isinstance(scope, str):
             raise BadRequest('Send name and scope as text, such as {"name": "ci", "scope": "read"}.')
+        check_name(name)
         if days is not None and (isinstance(days, bool) or not isinstance(days, int) or not 1 <= days <= 3650):
             raise BadRequest("days must be 1 to 3650, or null for a token that never ends.")
         user = cast(User, request.user)

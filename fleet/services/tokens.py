@@ -80,9 +80,14 @@ def find_token(token: str) -> ApiToken | None:
     return found
 
 
-def _check(user: User, name: str, scope: str, lifetime: timedelta | None) -> None:
+def check_name(name: str) -> None:
+    """Before the database is asked about it, which takes no NUL. Raises Refused."""
     if not 1 <= len(name) <= MAX_NAME or not name.isprintable():
         raise Refused(Reason.BAD_MESSAGE, f"A token's name has 1 to {MAX_NAME} printable characters.")
+
+
+def _check(user: User, name: str, scope: str, lifetime: timedelta | None) -> None:
+    check_name(name)
     if scope not in SCOPES:
         raise Refused(Reason.BAD_MESSAGE, f"A token has no scope {scope[:20]!r}: use {', '.join(SCOPES)}.")
     if SCOPES[scope] > (role_of(user) or Role.VIEWER):

@@ -85,6 +85,7 @@ def test_a_token_is_made_shown_once_and_revoked_on_the_account_page(logged_in: C
     ("form", "status"),
     [
         ({"name": "", "scope": "read", "days": "30"}, 400),
+        ({"name": "a\0b", "scope": "read", "days": "30"}, 400),
         ({"name": "x", "scope": "admin", "days": "30"}, 400),
         ({"name": "x", "scope": "read", "days": "31"}, 400),
         ({"name": "x", "scope": "root", "days": "30"}, 400),

@@ -60,6 +60,7 @@ def test_only_who_asks_for_it_gets_a_token_that_never_ends(rosa: User) -> None:
     [
         ({"scope": "read"}, 400, "name and scope as text"),
         ({"name": "", "scope": "read"}, 400, "1 to 64"),
+        ({"name": "a\0b", "scope": "read"}, 400, "1 to 64"),
         ({"name": "x" * 65, "scope": "read"}, 400, "1 to 64"),
         ({"name": "x", "scope": "root"}, 400, "no scope 'root'"),
         ({"name": "x", "scope": "read", "days": 0}, 400, "days must be"),
