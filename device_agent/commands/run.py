@@ -29,6 +29,7 @@ def run(arguments: argparse.Namespace) -> int:
         logging.basicConfig(
             level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
         )
+        logging.getLogger("tuf").setLevel(logging.WARNING)  # a threshold's missing signatures are no news
         # The watchdog ends a hanging agent with SIGABRT: then the log shows where each thread was.
         faulthandler.enable()
         folder = agent_folder(settings.dir)
