@@ -41,6 +41,8 @@ REPORT_EVERY_S = 900.0
 """A report is published again soon after, and then this often: a PUBACK does not mean that the backend has it."""
 TRY_AGAIN_S = (600.0, 3_600.0, 6 * 3_600.0)
 """Waits before an installation that failed for a passing reason is tried again."""
+TRIES_AGAIN = 12
+"""Then, after some two and a half days, it is not tried again before the next order or the next start."""
 
 EPOCH = "security_epoch"
 """Kind of the HealthEvent about a floor that could not be read or raised."""
@@ -215,6 +217,10 @@ class FrameCore:
             if self._exchange is None and self._gate.confirm(desired, envelope):
                 self._try_again_at = self._now
             return
+        if self._desired is None and self._gate.renews(desired, envelope):
+            if self._gate.expired:
+                self._try_again_at = self._now
+            return
         if not self._gate.accept(desired, envelope):
             return
         if self._exchange is not None:
@@ -241,6 +247,8 @@ class FrameCore:
             self._try_later()
 
     def _try_later(self) -> None:
+        if self._failures >= TRIES_AGAIN:
+            return
         wait = TRY_AGAIN_S[min(self._failures, len(TRY_AGAIN_S) - 1)]
         self._failures += 1
         self._try_again_at = self._now + wait * random.uniform(0.75, 1.25)  # noqa: S311  jitter needs no secrecy

@@ -17,11 +17,12 @@ import time
 from collections import deque
 from collections.abc import Callable
 
+from msgspec import UNSET
 from tuf.api.metadata import Root
 
 from device_agent.failures import PASSING, failure_of
 from device_agent.installer.driver import Installer
-from device_agent.installer.events import Disowned, Kept, Objected, RefusedOffer, RefusedRelease, Settled
+from device_agent.installer.events import Disowned, Kept, Objected, RefusedOffer, RefusedRelease, Renewed, Settled
 from device_agent.installer.machine import INSTALLING, state_of
 from device_agent.ports import DocumentStore
 from device_agent.trust.director import require_current, verify_desired
@@ -114,6 +115,30 @@ class Gate:
         self._documents.save(DESIRED, envelope)
         return True
 
+    def renews(self, desired: DesiredState, envelope: bytes) -> bool:
+        """Whether ``desired`` is the order that is held, issued anew before it expires; then it is held instead.
+
+        What is on its way goes on as it is, and a release that failed or went back is not tried again for it.
+        """
+        stored = self._documents.load(DESIRED)
+        held = None if stored is None else self._verified(stored)
+        journal = self._installer.journal
+        if held is None or held.version != journal.desired_version or self._expiry(desired) is not None:
+            return False
+        if desired.order is UNSET or (desired.order, desired.release) != (held.order, held.release):
+            return False
+        if not (journal.state in ("reverted", "failed") or (self._installing and desired.transfer == held.transfer)):
+            return False
+        self._documents.save(DESIRED, envelope)
+        self._installer.apply(Renewed(desired.version))
+        return True
+
+    def _verified(self, envelope: bytes) -> DesiredState | None:
+        try:
+            return verify_desired(envelope, self._director_root, self._frame_id, 0)
+        except Refused:
+            return None
+
     def object(self, envelope: bytes, refused: Refused) -> None:
         """Refuse something that anybody may have sent, or that cannot be judged without the time, once."""
         if refused.reason is Reason.NO_TIME:
@@ -149,7 +174,7 @@ class Gate:
             self._installer.apply(Settled(desired.version))
         elif journal.state == "failed" and desired.expires_at > self._stored_expiry():
             self._documents.save(DESIRED, envelope)
-            return journal.failure is not None and journal.failure.reason is Reason.EXPIRED
+            return self.expired
         return False
 
     def pending(self) -> DesiredState | None:
@@ -192,6 +217,12 @@ class Gate:
         return self._timeless
 
     @property
+    def expired(self) -> bool:
+        """Whether the installation failed because its DesiredState had expired."""
+        journal = self._installer.journal
+        return journal.state == "failed" and journal.failure is not None and journal.failure.reason is Reason.EXPIRED
+
+    @property
     def may_pass(self) -> bool:
         """Whether the installation failed for a reason that may be gone later."""
         journal = self._installer.journal
@@ -222,9 +253,5 @@ class Gate:
 
     def _stored_expiry(self) -> int:
         envelope = self._documents.load(DESIRED)
-        if envelope is None:
-            return 0
-        try:
-            return verify_desired(envelope, self._director_root, self._frame_id, 0).expires_at
-        except Refused:
-            return 0
+        held = None if envelope is None else self._verified(envelope)
+        return 0 if held is None else held.expires_at

@@ -74,6 +74,9 @@ class DesiredState(Message, frozen=True, kw_only=True):
     expires_at: Millis
     release: TargetRef | None = None
     targets: Annotated[list[TargetRef], Meta(max_length=MAX_TARGETS_PER_RELEASE)] = []
+    order: Annotated[int, Meta(ge=1, le=2**53)] | UnsetType = UNSET
+    """The version at which this was first asked for; what is only issued anew before it expires keeps it. A release
+    that failed or went back is not tried again for the same order."""
     transfer: TransferPolicy | UnsetType = UNSET
     """Not there: no hours, no bounds, base models allowed."""
 

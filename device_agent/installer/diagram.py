@@ -24,6 +24,7 @@ WORDS: dict[type[events.Event], str] = {
     events.RefusedRelease: "release refused",
     events.RefusedOffer: "DesiredState has expired",
     events.Objected: "something else refused",
+    events.Renewed: "the same order, issued anew",
     events.Disowned: "the director's keys were replaced",
     events.Crashed: "a film of the committed release crashed",
     events.Steadied: "a film of the committed release ended well",

@@ -137,6 +137,13 @@ class FellBack:
 
 
 @dataclass(frozen=True, slots=True)
+class Renewed:
+    """The same order was issued anew, before the DesiredState that is held expires."""
+
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
 class Disowned:
     """The director's root names other keys than the ones that signed the DesiredState which is held: its version binds
     nobody any more."""
@@ -166,6 +173,7 @@ Event = (
     | Crashed
     | Steadied
     | FellBack
+    | Renewed
     | Disowned
     | Restarted
 )

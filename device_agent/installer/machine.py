@@ -52,6 +52,7 @@ from device_agent.installer.events import (
     Proved,
     RefusedOffer,
     RefusedRelease,
+    Renewed,
     Report,
     Restarted,
     Save,
@@ -94,6 +95,7 @@ _ANYWHERE: dict[type, str] = {
     Began: "downloading",
     RefusedOffer: "failed",
     Objected: SAME,
+    Renewed: SAME,
     Disowned: SAME,
     Crashed: SAME,
     Steadied: SAME,
@@ -265,6 +267,10 @@ def _objected(journal: Journal, event: Objected) -> _Content:
     return replace(journal, failure=event.failure) if quiet else journal, (Note(event.failure),)
 
 
+def _renewed(journal: Journal, event: Renewed) -> _Content:
+    return replace(journal, desired_version=event.version), ()
+
+
 def _disowned(journal: Journal, _: Disowned) -> _Content:
     return replace(journal, desired_version=0), ()
 
@@ -304,6 +310,7 @@ _CONTENT: dict[type, Callable[..., _Content]] = {
     RefusedRelease: _refused,
     RefusedOffer: _refused_offer,
     Objected: _objected,
+    Renewed: _renewed,
     Disowned: _disowned,
     Crashed: _crashed,
     Steadied: _steadied,

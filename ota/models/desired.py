@@ -20,6 +20,8 @@ class DesiredState(models.Model):
     expires_at = models.DateTimeField()
     renew_at = models.DateTimeField(default=timezone.now, db_index=True)
     """When it is to be issued anew, well before it expires."""
+    order = models.BigIntegerField(default=0)
+    """The version at which its release was first asked for; 0 for what was issued before orders were counted."""
     published_version = models.BigIntegerField(default=0)
     group = models.ForeignKey(FrameGroup, null=True, blank=True, on_delete=models.SET_NULL, related_name="+")
     """Whose quiet hours and budget it carries."""

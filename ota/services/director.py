@@ -6,6 +6,7 @@ Everything here works on many frames at once in a fixed number of queries; signi
 import datetime as dt
 import hashlib
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 
 import msgspec
 from django.db import transaction
@@ -53,25 +54,36 @@ def set_desired_each(
     wanted: Mapping[str, Release | None], now: dt.datetime | None = None, terms: Terms = OPEN
 ) -> dict[str, int]:
     """The same with a release for each frame. Unknown and retired frames are left out."""
-    return _issue({frame_id: (release, terms) for frame_id, release in wanted.items()}, now or timezone.now())
+    asked = {frame_id: Asked(release, terms) for frame_id, release in wanted.items()}
+    return _issue(asked, now or timezone.now())
 
 
-def _issue(wanted: Mapping[str, tuple[Release | None, Terms]], now: dt.datetime) -> dict[str, int]:
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What one frame should run. ``order`` is None for a new one, and kept when one is only issued anew."""
+
+    release: Release | None
+    terms: Terms
+    order: int | None = None
+
+
+def _issue(wanted: Mapping[str, Asked], now: dt.datetime) -> dict[str, int]:
     hold(Lock.DIRECTOR)
     # A frame that holds a newer version than the database knows has outlived a restore: go on above it.
     frames = Frame.objects.filter(pk__in=list(wanted)).exclude(lifecycle=Frame.Lifecycle.RETIRED)
     held = dict(frames.values_list("pk", "desired_version"))
     current = dict(DesiredState.objects.filter(pk__in=list(held)).values_list("pk", "version"))
     sign = _signer()  # after the lock, so that a change of the director's key is seen
-    contents = {release: _contents(release) for release in {release for release, _ in wanted.values()}}
-    policies = {terms: policy(terms) for terms in {terms for _, terms in wanted.values()}}
+    contents = {release: _contents(release) for release in {asked.release for asked in wanted.values()}}
+    policies = {terms: policy(terms) for terms in {asked.terms for asked in wanted.values()}}
     versions: dict[str, int] = {}
     rows = []
     for frame_id, frame_holds in sorted(held.items()):  # in order, as everybody who locks many of these rows does
-        release, terms = wanted[frame_id]
+        release, terms = wanted[frame_id].release, wanted[frame_id].terms
         if frame_holds > HIGHEST_BELIEVED:
             frame_holds = 0
         version = versions[frame_id] = max(current.get(frame_id, 0), frame_holds) + 1
+        order = wanted[frame_id].order or version
         target, targets = contents[release]
         message = Message(
             frame_id=frame_id,
@@ -80,12 +92,14 @@ def _issue(wanted: Mapping[str, tuple[Release | None, Terms]], now: dt.datetime)
             expires_at=_millis(now + LIFE),
             release=target,
             targets=targets,
+            order=order,
             transfer=policies[terms] if target is not None else UNSET,
         )
         rows.append(
             DesiredState(
                 frame_id=frame_id,
                 version=version,
+                order=order,
                 release=release,
                 envelope=sign(encode(message)),
                 issued_at=now,
@@ -104,6 +118,7 @@ def _issue(wanted: Mapping[str, tuple[Release | None, Terms]], now: dt.datetime)
         unique_fields=["frame"],
         update_fields=[
             "version",
+            "order",
             "release",
             "envelope",
             "issued_at",
@@ -124,7 +139,7 @@ def refresh(now: dt.datetime, limit: int = BATCH) -> int:
         hold(Lock.DIRECTOR)
         behind = Q(renew_at__lte=now) | Q(group__transfer_revision__gt=F("transfer_revision"))
         due = DesiredState.objects.filter(behind).select_related("release", "group").order_by("renew_at")[:limit]
-        wanted = {row.frame_id: (row.release, Terms(row.group, row.base_model)) for row in due}
+        wanted = {row.frame_id: Asked(row.release, Terms(row.group, row.base_model), row.order or None) for row in due}
         if wanted:
             _issue(wanted, now)
     return len(wanted)

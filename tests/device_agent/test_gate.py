@@ -4,12 +4,17 @@ import msgspec
 import pytest
 from securesystemslib.signer import CryptoSigner
 
+from device_agent.core import TRIES_AGAIN
 from device_agent.gate import OBJECTIONS
+from device_agent.ports import TrialReport
 from device_agent.trust.time import utc_now
+from protocol import topics
+from protocol.chunks import sha256_hex, split
 from protocol.codec import encode
 from protocol.envelope import Envelope
 from protocol.errors import Reason
-from tests.device_agent.frame import FRAME, Frame
+from protocol.messages import Failure
+from tests.device_agent.frame import FRAME, MEASURED, Frame
 from tests.device_agent.repository import Published, Repository, desired, in_days, now_ms
 
 
@@ -220,6 +225,75 @@ def test_a_forgery_does_not_stop_an_installation(frame: Frame, repository: Repos
 
 
 # --- without a clock --------------------------------------------------------------------------------------------------
+
+
+# --- the same order, issued anew --------------------------------------------------------------------------------------
+
+
+def test_a_release_that_went_back_is_not_tried_again_because_its_order_is_issued_anew(
+    frame: Frame, repository: Repository, release: Published
+) -> None:
+    frame.trial.report = TrialReport(MEASURED, Failure(reason=Reason.TRIAL_FAILED, detail="The lips are off."))
+    frame.give(repository.envelope(desired(FRAME, 3, release, order=3)))
+    assert (frame.reports[-1].state, len(frame.trial.tried)) == ("reverted", 1)
+    fetched = frame.fetched.total()
+    frame.trial.report = TrialReport(MEASURED)
+    for version in (4, 5, 6):
+        frame.give(repository.envelope(desired(FRAME, version, release, order=3)))
+        frame.wait(7 * 3_600)
+        last = frame.reports[-1]
+        assert (last.state, last.desired_version, len(frame.trial.tried)) == ("reverted", version, 1)
+    frame.boot()
+    frame.connect()
+    assert (frame.core.journal.state, len(frame.trial.tried), frame.fetched.total()) == ("reverted", 1, fetched)
+    frame.give(repository.envelope(desired(FRAME, 7, release, order=7)))
+    assert (frame.reports[-1].state, len(frame.trial.tried)) == ("committed", 2), "a new order is another matter"
+
+
+def test_what_is_missing_is_asked_for_a_bounded_number_of_times_however_often_the_order_is_issued_anew(
+    frame: Frame, repository: Repository, release: Published
+) -> None:
+    frame.retained = {topic: data for topic, data in repository.retained.items() if not topic.startswith("repo/chunk")}
+    frame.give(repository.envelope(desired(FRAME, 3, release, order=3)))
+    began = 0
+    for version in range(4, 44):
+        frame.wait(6 * 3_600)
+        frame.give(repository.envelope(desired(FRAME, version, release, order=3)))
+        began = max(began, sum(report.state == "failed" for report in frame.reports))
+    failed = kinds(frame).count("not_available")
+    assert failed == 1 + TRIES_AGAIN
+    frame.retained = repository.retained
+    frame.give(repository.envelope(desired(FRAME, 50, release, order=50)))
+    assert frame.reports[-1].state == "committed"
+
+
+def test_a_download_goes_on_while_its_order_is_issued_anew(repository: Repository, release: Published) -> None:
+    frame = Frame(dict(repository.retained), repository.anchors())
+    frame.connect()
+    last = topics.chunk_topic(sha256_hex(split(b"model" * 50_000)[-1]))
+    missing = frame.retained.pop(last)
+    frame.give(repository.envelope(desired(FRAME, 3, release, order=3)))
+    assert frame.core.journal.state == "downloading"
+    before = dict(frame.fetched)
+    frame.give(repository.envelope(desired(FRAME, 4, release, order=3)))
+    assert (frame.core.journal.state, frame.core.journal.desired_version) == ("downloading", 4)
+    assert dict(frame.fetched) == before, "nothing is begun anew"
+    frame.retained[last] = missing
+    frame.wait(10)
+    assert (frame.reports[-1].state, frame.reports[-1].desired_version) == ("committed", 4)
+
+
+def test_an_installation_that_came_too_late_goes_on_when_its_order_is_issued_anew(
+    frame: Frame, repository: Repository, release: Published
+) -> None:
+    frame.give(repository.envelope(desired(FRAME, 3, release, order=3, expires_at=now_ms() - 1)))
+    assert frame.reports[-1].state == "failed"
+    frame.give(repository.envelope(desired(FRAME, 4, release, order=3)))
+    frame.wait(1)
+    assert (frame.reports[-1].state, frame.reports[-1].failure) == ("committed", None)
+
+
+# --- without the time -------------------------------------------------------------------------------------------------
 
 
 def test_a_frame_that_does_not_know_the_time_installs_nothing_says_so_once_and_fails_no_release(

@@ -35,6 +35,23 @@ def test_desired_states_are_issued_anew_before_they_expire(release_1_0: Release,
     assert set(director.desired_versions(ids).values()) == {2}
 
 
+def test_what_is_only_issued_anew_keeps_its_order(release_1_0: Release, release_1_1: Release, frames: Enrol) -> None:
+    (frame,) = frames(1)
+
+    def order() -> object:
+        return decode(decode(bytes(DesiredState.objects.get().envelope), Envelope).payload, Message).order
+
+    director.set_desired([frame], release_1_0)
+    assert order() == 1
+    for hours in (13, 26):
+        assert director.refresh(timezone.now() + dt.timedelta(hours=hours)) == 1
+    assert (order(), director.desired_versions([frame])[frame]) == (1, 3)
+    director.set_desired([frame], release_1_1)
+    assert order() == 4
+    director.set_desired([frame], release_1_1)
+    assert order() == 5, "asked again by somebody, it is a new order"
+
+
 def test_the_signed_message_names_release_targets_and_expiry(release_1_1: Release, frames: Enrol) -> None:
     (frame,) = frames(1)
     director.set_desired([frame], release_1_1)
