@@ -11,7 +11,7 @@ from config.errors import answer
 from fleet.services import second_factor
 
 NUL = "An address must not hold a NUL character: leave it out."
-FEATURES = ("camera", "geolocation", "microphone", "payment", "usb", "serial", "bluetooth", "display-capture")
+FEATURES = ("camera", "geolocation", "microphone", "payment", "usb", "serial", "display-capture")
 PERMISSIONS = ", ".join(f"{feature}=()" for feature in FEATURES)
 WITHOUT_SECOND_FACTOR = frozenset({"logout", "set_language", "two_factor", "two_factor_qr"})
 """Names of the pages that somebody opens who must add a second factor and has none yet."""

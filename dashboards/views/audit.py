@@ -1,5 +1,7 @@
 """The audit log, newest first."""
 
+import json
+
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 
@@ -30,4 +32,11 @@ def _facts(detail: object) -> list[tuple[str, str]]:
     """What an entry says beside who, what and whom; names are programs' own."""
     if not isinstance(detail, dict):
         return []
-    return [(str(name), str(value)) for name, value in detail.items() if value not in ("", None)]
+    return [(str(name), _plain(value)) for name, value in detail.items() if value not in ("", None)]
+
+
+def _plain(value: object) -> str:
+    """A list as people write it, anything deeper as JSON."""
+    if isinstance(value, list) and not any(isinstance(one, list | dict) for one in value):
+        return ", ".join(str(one) for one in value)
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
