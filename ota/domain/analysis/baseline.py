@@ -1,14 +1,14 @@
 """What each frame is expected to do, from its own past.
 
-    b_i = (sum_i,pre + k mu) / (n_i,pre + k)                      a frame's own level, drawn towards its hardware's mean
-    ICC = (MSB - MSW) / (MSB + (n_0 - 1) MSW),  k = 1/ICC - 1     completion's k, refitted by one-way analysis of variance
-    D_is = n_is clip(y_is / n_is - b_i, -c, c)                    a frame-day's deviation from its own level
-    lambda_i = (k_i + 1/phi) / (t_i + 1/(phi m))                  empirical-Bayes complaint-days per day
-    phi = sum_i [(k_i - m t_i)^2 - m t_i] / sum_i (m t_i)^2       frailty by moments
+    b_i = (sum_i,pre + k mu) / (n_i,pre + k)                    a frame's own level, drawn towards its hardware's
+    ICC = (MSB - MSW) / (MSB + (n_0 - 1) MSW),  k = 1/ICC - 1   completion's k, by one-way analysis of variance
+    D_is = n_is clip(y_is / n_is - b_i, -c, c)                  a frame-day's deviation from its own level
+    lambda_i = (k_i + 1/phi) / (t_i + 1/(phi m))                empirical-Bayes complaint-days per day
+    phi = sum_i [(k_i - m t_i)^2 - m t_i] / sum_i (m t_i)^2     frailty by moments
 
 | symbol | meaning | unit |
 | --- | --- | --- |
-| sum_i,pre, n_i,pre | a measure's sum over the frame's 28 days before the start, and the playbacks in it | measure's, 1 |
+| sum_i,pre, n_i,pre | sum over the frame's 28 days before the start, and the playbacks in it | measure's, 1 |
 | mu | mean of the frame's hardware in that time | measure's |
 | k | playbacks that mu counts for (``Measure.prior``) | 1 |
 | MSB, MSW, n_0 | mean squares between and within frames, effective playbacks a frame | |
@@ -27,7 +27,7 @@ utilizing pre-experiment data".
 import numpy as np
 
 from ota.domain.analysis.policy import Measure, Policy
-from ota.domain.analysis.table import Arm, FloatArray, Sums, Table
+from ota.domain.analysis.table import Arm, FloatArray, Sums, Table, sum_by
 
 
 def intraclass_correlation(history: Sums, policy: Policy) -> float:
@@ -56,8 +56,8 @@ def offsets(table: Table, measure: Measure, policy: Policy) -> FloatArray:
     if prior is None:
         prior = 1 / intraclass_correlation(history, policy) - 1
     strata = int(frames.hardware.max()) + 1 if len(frames) else 1
-    totals = np.bincount(frames.hardware, weights=history.total, minlength=strata)
-    counts = np.bincount(frames.hardware, weights=history.count, minlength=strata)
+    totals = sum_by(frames.hardware, history.total, strata)
+    counts = sum_by(frames.hardware, history.count, strata)
     overall = totals.sum() / counts.sum() if counts.sum() > 0 else _mean_of_controls(table, measure.name)
     mean = np.where(counts > 0, totals / np.maximum(counts, 1.0), overall)[frames.hardware]
     return np.asarray((history.total + prior * mean) / (history.count + prior), dtype=np.float64)

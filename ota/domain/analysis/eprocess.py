@@ -4,9 +4,10 @@
 
 It is the integral of exp(d h/V - d^2/(2V)) over d > 0 with density 2 phi(d/tau)/tau: the likelihood ratio of a harm d
 against none, averaged over harms of the size tau. Under "no harm" its mean is at most 1 at every stopping time, so that
-it ever reaches 1/alpha has a chance of at most alpha.
+it ever reaches 1/alpha has a chance of at most alpha. The interval holds at all times together with
+chance 1 - alpha.
 
-    |estimate - truth| <= sqrt( V (V + tau^2) / tau^2  (2 log(1/alpha) + log(1 + tau^2/V)) )      at all times, 1 - alpha
+    |estimate - truth| <= sqrt( V (V + tau^2) / tau^2  (2 log(1/alpha) + log(1 + tau^2/V)) )      at all times
 
 | symbol | meaning | unit |
 | --- | --- | --- |

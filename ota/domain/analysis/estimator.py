@@ -37,7 +37,7 @@ from numpy.typing import NDArray
 
 from ota.domain.analysis import baseline
 from ota.domain.analysis.policy import Measure, Policy
-from ota.domain.analysis.table import HOURS, Arm, FloatArray, IntArray, Table
+from ota.domain.analysis.table import HOURS, Arm, FloatArray, IntArray, Sums, Table, sum_by
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -86,7 +86,7 @@ def sample(table: Table, measure: Measure, policy: Policy) -> Sample | None:
     rows = (sums.count > 0) & (days.day >= first_day[days.frame])
     frame = days.frame[rows]
     offset = baseline.offsets(table, measure, policy)[frame]
-    part = baseline.Sums(sums.total[rows], sums.count[rows])
+    part = Sums(sums.total[rows], sums.count[rows])
     strata = int(frames.hardware.max()) + 1 if len(frames) else 1
     return Sample(
         canary=frames.arm == Arm.CANARY,
@@ -102,14 +102,14 @@ def estimate(data: Sample, policy: Policy) -> Estimate | None:
     frames = len(data.canary)
     strata = int(data.stratum.max()) + 1 if len(data.stratum) else 1
     in_control = ~data.canary[data.frame]
-    control_n = np.bincount(data.stratum[in_control], weights=data.count[in_control], minlength=strata)
-    control_d = np.bincount(data.stratum[in_control], weights=data.deviation[in_control], minlength=strata)
+    control_n = sum_by(data.stratum[in_control], data.count[in_control], strata)
+    control_d = sum_by(data.stratum[in_control], data.deviation[in_control], strata)
     common = control_d / np.maximum(control_n, 1.0)
     comparable = control_n[data.stratum] > 0
     count = np.where(comparable, data.count, 0.0)
     rest = np.where(comparable, data.deviation - count * common[data.stratum], 0.0)
-    n = np.bincount(data.frame, weights=count, minlength=frames)
-    r = np.bincount(data.frame, weights=rest, minlength=frames)
+    n = sum_by(data.frame, count, frames)
+    r = sum_by(data.frame, rest, frames)
     canaries, controls = data.canary & (n > 0), ~data.canary & (n > 0)
     if not canaries.any() or int(controls.sum()) < policy.comparable_frames:
         return None
@@ -119,9 +119,9 @@ def estimate(data: Sample, policy: Policy) -> Estimate | None:
     weight = np.where(canaries, 1.0 / (within + between * n), 0.0)
     total = float((weight * n).sum())
     effect = float((weight * r).sum()) / total
-    canary_n = np.bincount(data.stratum, weights=weight[data.frame] * count, minlength=strata)
+    canary_n = sum_by(data.stratum, weight[data.frame] * count, strata)
     omega = canary_n / np.maximum(control_n, 1.0)
-    pull = np.bincount(data.frame, weights=np.where(in_control, omega[data.stratum] * rest, 0.0), minlength=frames)
+    pull = sum_by(data.frame, np.where(in_control, omega[data.stratum] * rest, 0.0), frames)
     return Estimate(
         effect=effect,
         variance_control=float((pull**2).sum()) / total**2,
@@ -135,7 +135,7 @@ def estimate(data: Sample, policy: Policy) -> Estimate | None:
 
 
 def variance_of_controls(n: FloatArray, r: FloatArray, rounds: int) -> tuple[float, float]:
-    """(f_w, f_b) of E[R^2 / n] = f_w + f_b n, neither below 0, at least one above 0 unless all of ``r`` is 0. ``n`` > 0.
+    """(f_w, f_b) of E[R^2 / n] = f_w + f_b n, neither below 0, both 0 only if all of ``r`` is. ``n`` > 0.
 
     A square varies as the square of its mean, so each round weighs by 1 / (fitted mean)^2.
     """

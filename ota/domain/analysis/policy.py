@@ -45,6 +45,14 @@ class Stage:
     dwell_h: float
     margins: Mapping[str, float] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        if not (0 < self.share <= 1 and self.dwell_h >= 0):
+            raise ValueError("A stage's share is above 0 and at most 1, and its dwell is not negative.")
+        if not all(margin > 0 for margin in self.margins.values()):
+            raise ValueError("A margin says how much worse is still acceptable: give a number above 0.")
+        if not self.margins.get(COMPLAINT, 2.0) > 1:
+            raise ValueError("A margin for complaints is a ratio above 1, such as 2 for twice as many.")
+
 
 MEASURES = (
     # Completion, a fraction of playbacks. 0.03: drops of two to five points are what adapters were seen to do.
@@ -92,6 +100,8 @@ class Policy:
     """Effects that the logrank test averages over: from hardly to clearly harmful."""
     risk_cuts: tuple[float, ...] = (0.40, 0.70, 0.90)
     """Quantiles of the predicted complaint rate that part the logrank test's strata."""
+    complaint_tau: float = 1.0
+    """Departure of the complaint ratio from 1 for which its interval is narrowest."""
     complaint_expected: float = 3.0
     """Complaint-days expected among canaries before their non-inferiority is tested."""
 
@@ -123,11 +133,18 @@ class Policy:
     """From then on a person decides."""
 
     def __post_init__(self) -> None:
-        weights = [rule.weight for rule in (*self.measures, *self.events)]
-        if not all(weight > 0 for weight in weights) or sum(weights) > 1 + 1e-9:
+        weights = self.weights()
+        if len(weights) != len(self.measures) + len(self.events):
+            raise ValueError("Every metric is weighed once: remove the second of the same name.")
+        if not all(weight > 0 for weight in weights.values()) or not sum(weights.values()) <= 1 + 1e-9:
             raise ValueError("Weights must be above 0 and add up to 1 at most: lower some of them.")
         if not 0 < self.alpha < 1:
             raise ValueError("Alpha must lie between 0 and 1: 0.05 is usual.")
+
+    def weights(self) -> dict[str, float]:
+        """w_k of every metric."""
+        measures = {measure.name: measure.weight for measure in self.measures}
+        return measures | {event.name: event.weight for event in self.events}
 
 
 STAGES = (

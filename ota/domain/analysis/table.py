@@ -159,16 +159,23 @@ def _newest(days: Days) -> Days:
     key = days.frame * span + days.day
     if bool(np.all(key[1:] > key[:-1])):
         return days
-    names = sorted(days.sums)
-    # The first that differ decide: counts before sums, so that a row seen later wins, whatever its values.
-    ranks = [days.playbacks, days.under_release, days.complained]
-    ranks += [days.sums[name].count for name in names] + [days.sums[name].total for name in names]
-    order = np.argsort(key, kind="stable")
-    if bool(np.any(np.diff(key[order]) == 0)):
-        order = np.lexsort((*reversed(ranks), key))
-    ordered = key[order]
-    last = np.append(ordered[1:] != ordered[:-1], True)
-    return take(days, order[last])
+    # A slot for every pair that can be: linear, where sorting millions of rows takes a second.
+    slots = np.full(int(key.max()) + 1, -1, dtype=np.int64)
+    slots[key] = np.arange(len(key))
+    repeated = np.flatnonzero(np.bincount(key)[key] > 1)
+    if len(repeated):
+        names = sorted(days.sums)
+        # The first that differ decide: counts before sums, so that a row seen later wins, whatever its values.
+        ranks = [days.playbacks, days.under_release, days.complained]
+        ranks += [days.sums[name].count for name in names] + [days.sums[name].total for name in names]
+        ascending = repeated[np.lexsort([rank[repeated] for rank in reversed(ranks)])]
+        slots[key[ascending]] = ascending  # of several, the last one stays
+    return take(days, slots[slots >= 0])
+
+
+def sum_by(index: IntArray, values: FloatArray, size: int) -> FloatArray:
+    """Sums of ``values`` by ``index``, shape (size,)."""
+    return np.bincount(index, weights=values, minlength=size).astype(np.float64)
 
 
 def take(days: Days, rows: IntArray | NDArray[np.bool_]) -> Days:
