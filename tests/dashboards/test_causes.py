@@ -5,7 +5,7 @@ from django.test import Client
 from django.utils import timezone, translation
 
 from dashboards import causes, words
-from device_agent.storage.outbox import GAP
+from device_agent.storage.segments import GAP
 from fleet.models import HealthEvent
 from ota.domain.causes import Cause, Code
 from ota.services import rollouts

@@ -17,7 +17,7 @@ NOW = 95.0
 
 
 def joined(parts: list[Days]) -> Days:
-    def put(name: str) -> np.ndarray:  # type: ignore[type-arg]
+    def put(name: str) -> np.ndarray:
         return np.concatenate([getattr(part, name) for part in parts])
 
     sums = {
