@@ -116,7 +116,8 @@ def estimate(data: Sample, policy: Policy) -> Estimate | None:
     within, between = variance_of_controls(n[controls], r[controls], policy.variance_rounds)
     if not within + between > 0:
         return None  # controls that do not vary at all tell nothing about chance
-    weight = np.where(canaries, 1.0 / (within + between * n), 0.0)
+    weight = np.zeros(frames)
+    weight[canaries] = 1.0 / (within + between * n[canaries])
     total = float((weight * n).sum())
     effect = float((weight * r).sum()) / total
     canary_n = sum_by(data.stratum, weight[data.frame] * count, strata)
