@@ -1,1 +1,38 @@
-"""Deciding a gray release with evidence. Pure: arrays in, a verdict out."""
+"""Deciding a gray release with evidence. Pure: arrays in, a verdict out; no Django, no I/O, no clock.
+
+    table = build(frames, days, now_h)                          what every frame did, day by day     table
+    evidence = evaluate(table, stage, telemetry_age_h, policy)  one look, all of it as frozen data   evaluate
+    verdict = judge(evidence, stage, in_stage_h, policy)        ROLLBACK, PROMOTE or HOLD, and why   verdict
+
+Theory of operation
+    1. The frame is the unit. Playbacks of one household resemble each other, complaints come in bursts; whoever counts
+       playbacks as independent finds harm in every second harmless release.
+    2. Each frame is compared with its own past first (``baseline``), then with controls on the same day and hardware
+       (``estimator``). Its arm is its assignment, from the time of its offer, whatever it really runs: bricked and
+       silent frames stay in.
+    3. Harm and harmlessness are separate one-sided tests, both valid at every look (``eprocess``). "Not yet harmful" is
+       not "harmless": between the two is HOLD.
+    4. Rare events have no useful averages: their first occurrences are compared (``logrank``), which holds from the first
+       event on. It cannot show harmlessness, so complaints have a second test (``complaints``).
+    5. Before anything is compared: are arms what they are called (``ratio``, ``exposure``), is telemetry fresh?
+    6. Every number is in ``policy``, with its reason. Each module states its formula, symbols and sources.
+
+What is asymptotic: measures and complaint non-inferiority put an estimated variance into an e-process that is exact for
+a known one; minimum exposure and ``comparable_frames`` guard that. Logrank and the ratio check are exact.
+
+What a caller has to know
+    - Hours and days count from the rollout's start, by the server's order of things: a frame's clock may be days off.
+    - A row holds the whole sums of a frame's day so far; on the day of its offer only what came after the offer. Clip
+      single outliers before summing where single playbacks are at hand: here only a frame-day's mean is clipped.
+    - Latency and frames per second come as natural logs.
+    - A measure that a fleet cannot have (no power meter) is left out of the policy. One that is missing from the table
+      although canaries play holds the rollout.
+    - Whoever is neither exposed nor in the control reservoir is ``Arm.NEITHER``, and is unexposed to the logrank test.
+    - In the last stage controls get the release: from then on the holdback is the control, in a table of its own.
+    - "Dark" once is dark for good: keep what ``logrank.first_dark`` said and hand it in again.
+    - Evidence is not accumulated here. Each look starts from the whole table, so late telemetry corrects itself; whoever
+      acts on a ROLLBACK must remember it.
+
+Not built yet: the benefit in the targeted segment, triage of segments by excess complaints, the power calculation for
+previews, the peers that it is measured against, and the engine that calls it.
+"""

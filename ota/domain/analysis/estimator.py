@@ -83,7 +83,7 @@ def sample(table: Table, measure: Measure, policy: Policy) -> Sample | None:
     frames, days = table.frames, table.days
     first_day = np.floor(np.minimum(table.start_h(), table.now_h + HOURS) / HOURS)
     first_day[frames.arm == Arm.NEITHER] = np.inf
-    rows = (sums.count > 0) & (days.day >= first_day[days.frame])
+    rows = np.flatnonzero((sums.count > 0) & (days.day >= first_day[days.frame]))
     frame = days.frame[rows]
     offset = baseline.offsets(table, measure, policy)[frame]
     part = Sums(sums.total[rows], sums.count[rows])
@@ -101,13 +101,15 @@ def estimate(data: Sample, policy: Policy) -> Estimate | None:
     """theta and its variances; None while there are no canaries' playbacks, or too few controls to learn from."""
     frames = len(data.canary)
     strata = int(data.stratum.max()) + 1 if len(data.stratum) else 1
-    in_control = ~data.canary[data.frame]
-    control_n = sum_by(data.stratum[in_control], data.count[in_control], strata)
-    control_d = sum_by(data.stratum[in_control], data.deviation[in_control], strata)
+    # Millions of rows: few passes over them, and sums by stratum or frame otherwise.
+    control = (~data.canary).astype(np.float64)[data.frame]
+    control_n = sum_by(data.stratum, control * data.count, strata)
+    control_d = sum_by(data.stratum, control * data.deviation, strata)
     common = control_d / np.maximum(control_n, 1.0)
-    comparable = control_n[data.stratum] > 0
-    count = np.where(comparable, data.count, 0.0)
-    rest = np.where(comparable, data.deviation - count * common[data.stratum], 0.0)
+    count, rest = data.count, data.deviation - data.count * common[data.stratum]
+    if not control_n[data.stratum].all():
+        comparable = control_n[data.stratum] > 0
+        count, rest = count * comparable, rest * comparable
     n = sum_by(data.frame, count, frames)
     r = sum_by(data.frame, rest, frames)
     canaries, controls = data.canary & (n > 0), ~data.canary & (n > 0)
@@ -122,7 +124,7 @@ def estimate(data: Sample, policy: Policy) -> Estimate | None:
     effect = float((weight * r).sum()) / total
     canary_n = sum_by(data.stratum, weight[data.frame] * count, strata)
     omega = canary_n / np.maximum(control_n, 1.0)
-    pull = sum_by(data.frame, np.where(in_control, omega[data.stratum] * rest, 0.0), frames)
+    pull = sum_by(data.frame, omega[data.stratum] * rest, frames)[~data.canary]
     return Estimate(
         effect=effect,
         variance_control=float((pull**2).sum()) / total**2,

@@ -185,3 +185,10 @@ def test_frailty_is_found_and_rates_follow_the_past() -> None:
     seen = random.poisson(rates * 90).astype(np.float64)
     days = np.full(20000, 90.0)
     assert baseline.frailty(seen, days, POLICY) == pytest.approx(2.0, rel=0.1)
+    frames = TABLE.frames
+    rates = baseline.complaint_rates(TABLE, POLICY)
+    by_past = rates[np.argsort(frames.history_complaints, kind="stable")]
+    assert bool((np.diff(by_past) >= 0).all())
+    # Drawn towards the fleet's mean: nobody is expected never to complain, nor as often as in their worst time.
+    assert rates.min() > 0
+    assert rates.max() < (frames.history_complaints / frames.history_days).max()
