@@ -6,14 +6,14 @@
 
 Theory of operation
     1. The frame is the unit. Playbacks of one household resemble each other, complaints come in bursts; whoever counts
-       playbacks as independent finds harm in every second harmless release.
+       playbacks as independent keeps finding harm in harmless releases.
     2. Each frame is compared with its own past first (``baseline``), then with controls on the same day and hardware
        (``estimator``). Its arm is its assignment, from the time of its offer, whatever it really runs: bricked and
        silent frames stay in.
     3. Harm and harmlessness are separate one-sided tests, both valid at every look (``eprocess``). "Not yet harmful" is
        not "harmless": between the two is HOLD.
-    4. Rare events have no useful averages: their first occurrences are compared (``logrank``), which holds from the first
-       event on. It cannot show harmlessness, so complaints have a second test (``complaints``).
+    4. Rare events have no useful averages: their first occurrences are compared (``logrank``), which holds from the
+       first event on. It cannot show harmlessness, so complaints have a second test (``complaints``).
     5. Before anything is compared: are arms what they are called (``ratio``, ``exposure``), is telemetry fresh?
     6. Every number is in ``policy``, with its reason. Each module states its formula, symbols and sources.
 
@@ -30,8 +30,8 @@ What a caller has to know
     - Whoever is neither exposed nor in the control reservoir is ``Arm.NEITHER``, and is unexposed to the logrank test.
     - In the last stage controls get the release: from then on the holdback is the control, in a table of its own.
     - "Dark" once is dark for good: keep what ``logrank.first_dark`` said and hand it in again.
-    - Evidence is not accumulated here. Each look starts from the whole table, so late telemetry corrects itself; whoever
-      acts on a ROLLBACK must remember it.
+    - Evidence is not accumulated here. Each look starts from the whole table, so late telemetry corrects itself;
+      whoever acts on a ROLLBACK must remember it.
 
 Not built yet: the benefit in the targeted segment, triage of segments by excess complaints, the power calculation for
 previews, the peers that it is measured against, and the engine that calls it.
