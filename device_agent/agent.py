@@ -128,7 +128,10 @@ class Agent:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: self._driver.stop())
         page = LocalPage(port=self._page.port, pid=os.getpid())
-        replace_file(self._folder.page, msgspec.json.encode(page))
+        try:
+            replace_file(self._folder.page, msgspec.json.encode(page))
+        except OSError as error:  # a full disk keeps nobody from seeing films
+            log.error("The page's address could not be written down: %s", error)
         log.info("Frame %s; its page is %s", self._identity.frame_id, page.url)
         try:
             self._driver.run()

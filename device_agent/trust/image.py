@@ -26,8 +26,8 @@ class ImageTrust:
 
     def __init__(self, documents: DocumentStore, now: Now = utc_now) -> None:
         self._now = now
-        self._image = RepositoryTrust(documents, now)
-        self._director = RootChain(documents, DIRECTOR_ROOT)
+        self._image = RepositoryTrust(documents, now, twice=True)
+        self._director = RootChain(documents, DIRECTOR_ROOT, twice=True)
 
     @property
     def director_root(self) -> Root:
@@ -81,7 +81,7 @@ class ImageTrust:
 
 def director_root(documents: DocumentStore) -> Root:
     """The director's newest trusted root, without a refresh. Raises NoTrustAnchor."""
-    return RootChain(documents, DIRECTOR_ROOT).root
+    return RootChain(documents, DIRECTOR_ROOT, twice=True).root
 
 
 def _delegator(role: str) -> str:

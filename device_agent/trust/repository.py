@@ -42,12 +42,13 @@ class Needed:
 
 
 class RepositoryTrust:
-    """One refresh over the stored documents. ``begin`` raises Refused(NO_TIME) while ``now`` knows no time."""
+    """One refresh over the stored documents, of which ``twice`` keeps the root in two copies. ``begin`` raises
+    Refused(NO_TIME) while ``now`` knows no time."""
 
-    def __init__(self, documents: DocumentStore, now: Now = utc_now) -> None:
+    def __init__(self, documents: DocumentStore, now: Now = utc_now, *, twice: bool = False) -> None:
         self._documents = documents
         self._now = now
-        self.roots = RootChain(documents, ROOT)
+        self.roots = RootChain(documents, ROOT, twice=twice)
         self._at: dt.datetime | None = None
         self._timestamp: Timestamp | None = None
         self._snapshot: Snapshot | None = None

@@ -6,6 +6,7 @@ and only when something is to be believed because of it. So roots can be walked 
 """
 
 import datetime as dt
+from contextlib import suppress
 
 from tuf.api.metadata import Root
 
@@ -13,24 +14,23 @@ from device_agent.ports import DocumentStore
 from device_agent.trust.documents import parse, read, refusal, verify
 from protocol.errors import Reason, Refused
 
+COPY = "-copy"
+"""What the second copy of a root is called."""
+
 
 class NoTrustAnchor(Exception):
     """The frame has no root it could start from; the message is one sentence that says what to do."""
 
 
 class RootChain:
-    """The newest trusted root, stored in ``documents`` under ``name``. Raises NoTrustAnchor when there is none."""
+    """The newest trusted root, stored in ``documents`` under ``name``; ``twice`` keeps a copy beside it. Raises
+    NoTrustAnchor when there is none."""
 
-    def __init__(self, documents: DocumentStore, name: str) -> None:
+    def __init__(self, documents: DocumentStore, name: str, *, twice: bool = False) -> None:
         self._documents = documents
         self._name = name
-        data = documents.load(name)
-        if data is None:
-            raise NoTrustAnchor(f"The frame has no {name}.json: put the one from its birth into its trust folder.")
-        try:
-            self._root = _self_signed(data, name)
-        except Refused as refused:
-            raise NoTrustAnchor(f"The frame's {name}.json cannot be trusted: {refused.detail}") from refused
+        self._twice = twice
+        self._root = self._read()
 
     @property
     def root(self) -> Root:
@@ -45,16 +45,35 @@ class RootChain:
             older = root.version <= self._root.version
             raise refusal(self._name, Reason.OLD_VERSION if older else Reason.ROLES_DISAGREE)
         verify(document, root, "root")
-        if self._stored_version() < root.version:  # another refresh may have come further while this one waited
-            self._documents.save(self._name, data)
+        stored = self._stored(self._name)
+        if stored is None or stored[0].version < root.version:  # another refresh may have come further meanwhile
+            self._save(data)
         self._root = root
 
-    def _stored_version(self) -> int:
-        data = self._documents.load(self._name)
+    def _read(self) -> Root:
+        """The stored root. Flash rots, and without this file the agent would not even start: so there are two."""
+        first, second = self._stored(self._name), self._stored(self._name + COPY) if self._twice else None
+        good = [one for one in (first, second) if one is not None]
+        if not good:
+            raise NoTrustAnchor(
+                f"The frame has no {self._name}.json that can be trusted: put the one of its birth into its folder."
+            )
+        root, data = max(good, key=lambda one: one[0].version)
+        with suppress(OSError):  # a full disk; the next start tries again
+            self._save(data)
+        return root
+
+    def _stored(self, name: str) -> tuple[Root, bytes] | None:
         try:
-            return 0 if data is None else _self_signed(data, self._name).version
-        except Refused:
-            return 0
+            data = self._documents.load(name)
+            return None if data is None else (_self_signed(data, self._name), data)
+        except (Refused, OSError):
+            return None
+
+    def _save(self, data: bytes) -> None:
+        for name in (self._name, self._name + COPY) if self._twice else (self._name,):
+            if self._documents.load(name) != data:
+                self._documents.save(name, data)
 
     def require_current(self, now: dt.datetime) -> None:
         """Raises Refused(EXPIRED)."""

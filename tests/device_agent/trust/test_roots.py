@@ -5,6 +5,7 @@ from securesystemslib.signer import CryptoSigner
 
 from device_agent.storage.journal import MemoryDocuments
 from device_agent.trust.image import ImageTrust
+from device_agent.trust.roots import COPY, NoTrustAnchor, RootChain
 from protocol import topics
 from protocol.errors import Reason, Refused
 from protocol.exchange import Exchange, Subscribe
@@ -84,10 +85,12 @@ def test_a_cut_between_any_two_roots_goes_on_with_the_next(away: tuple[Repositor
         try:
             read(documents, repository)
         except Cut:
-            held = {name: data for name in [*repository.documents] if (data := documents.load(name)) is not None}
+            names = [*repository.documents, "root" + COPY, DIRECTOR_ROOT + COPY]
+            held = {name: data for name in names if (data := documents.load(name)) is not None}
             continue
         break
-    assert starts == 2 * (YEAR - 1) + len(("timestamp", "snapshot", "targets", "base")) + 1
+    roots = 2 * (YEAR - 1)
+    assert starts > 2 * roots, "one cut at least before each root's copy, and one after it"
     assert held["root"] == repository.documents["root"]
     assert held[DIRECTOR_ROOT] == repository.documents[DIRECTOR_ROOT]
 
@@ -148,3 +151,20 @@ def test_a_new_root_needs_the_thresholds_of_both_roots(old_ones: int, new_ones: 
     assert caught.value.reason is Reason.WRONG_SIGNATURE
     trust.update_root("root", repository.resign("root", [*old[:3], *new[2:]]))
     assert trust.root_version("root") == 3
+
+
+@pytest.mark.parametrize("chain", ["root", DIRECTOR_ROOT])
+@pytest.mark.parametrize("rot", [b"", b"{}", b"\0" * 4_000])
+def test_a_root_that_rotted_on_the_flash_is_read_from_its_copy(chain: str, rot: bytes) -> None:
+    repository = Repository()
+    documents = MemoryDocuments(repository.anchors())
+    assert RootChain(documents, chain, twice=True).root.version == 1, "the first start makes the copy"
+    documents.save(chain, rot)
+    assert RootChain(documents, chain, twice=True).root.version == 1
+    assert documents.load(chain) == repository.documents[chain], "and it is mended"
+    documents.save(chain + COPY, rot)
+    assert RootChain(documents, chain, twice=True).root.version == 1
+    documents.save(chain, rot)
+    documents.save(chain + COPY, rot)
+    with pytest.raises(NoTrustAnchor, match="that can be trusted"):
+        RootChain(documents, chain, twice=True)
