@@ -46,7 +46,7 @@ up: $(VENV)/run.installed
 	@exec $(BIN)/python -m standalone up
 
 test: $(VENV)/dev.installed
-	$(BIN)/python -m pytest -q --numprocesses auto --maxprocesses 4 --dist loadgroup
+	$(BIN)/python -m pytest -q --numprocesses auto --maxprocesses 4
 
 lint: $(VENV)/dev.installed
 	$(BIN)/ruff check .

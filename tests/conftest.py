@@ -80,18 +80,8 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What takes seconds runs last, so that a plain mistake shows at once; the longest of it first, so that no worker
-    waits for it in the end. What looks at the one running world stays with one worker, which has it."""
-    for item in items:
-        if "world" in getattr(item, "fixturenames", ()) and "end_to_end" in item.nodeid:
-            item.add_marker(pytest.mark.xdist_group("world"))
-
-    def place(item: pytest.Item) -> int:
-        if item.get_closest_marker("slow") is None:
-            return 0
-        return 1 if "end_to_end" in item.nodeid else 2
-
-    items.sort(key=place)
+    """What takes seconds runs last, so that a plain mistake shows at once."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is not None)
 
 
 @pytest.fixture(scope="session")
