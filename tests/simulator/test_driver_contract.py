@@ -74,10 +74,15 @@ class Driven:
         assert ready.wait(10)
 
     def stop(self) -> None:
-        self._stop()
-        if self._thread is not None:
-            self._thread.join(10)
-            assert not self._thread.is_alive()
+        for _ in range(20):
+            # Before Python 3.12, asyncio.wait_for (within aiomqtt) loses a cancellation that comes as it ends.
+            self._stop()
+            if self._thread is None:
+                return
+            self._thread.join(0.5)
+            if not self._thread.is_alive():
+                return
+        raise AssertionError("the driver does not stop")
 
     def _paho(self, core: FrameCore, tls: TlsFiles, ready: threading.Event) -> None:
         driver = MqttDriver(core, self.broker.url, tls)
