@@ -89,13 +89,7 @@ class Gate:
 
     def holds_under(self, director_root: Root) -> bool:
         """Whether that root of the director signed the DesiredState that is held."""
-        envelope = self._documents.load(DESIRED)
-        try:
-            if envelope is not None:
-                verify_desired(envelope, director_root, self._frame_id, 0)
-        except Refused:
-            return False
-        return envelope is not None
+        return self._held(director_root) is not None
 
     def knows(self, envelope: bytes) -> bool:
         """Whether exactly this one was refused before."""
@@ -120,8 +114,7 @@ class Gate:
 
         What is on its way goes on as it is, and a release that failed or went back is not tried again for it.
         """
-        stored = self._documents.load(DESIRED)
-        held = None if stored is None else self._verified(stored)
+        held = self._held(self._director_root)
         journal = self._installer.journal
         if held is None or held.version != journal.desired_version or self._expiry(desired) is not None:
             return False
@@ -133,9 +126,11 @@ class Gate:
         self._installer.apply(Renewed(desired.version))
         return True
 
-    def _verified(self, envelope: bytes) -> DesiredState | None:
+    def _held(self, director_root: Root) -> DesiredState | None:
+        """The DesiredState that is held, if that root of the director signed it."""
+        envelope = self._documents.load(DESIRED)
         try:
-            return verify_desired(envelope, self._director_root, self._frame_id, 0)
+            return None if envelope is None else verify_desired(envelope, director_root, self._frame_id, 0)
         except Refused:
             return None
 
@@ -252,6 +247,5 @@ class Gate:
         return None if desired.release is None or desired.release.sha256 in here else desired.release
 
     def _stored_expiry(self) -> int:
-        envelope = self._documents.load(DESIRED)
-        held = None if envelope is None else self._verified(envelope)
+        held = self._held(self._director_root)
         return 0 if held is None else held.expires_at

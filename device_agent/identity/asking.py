@@ -11,13 +11,14 @@ import secrets
 from collections.abc import Callable
 
 from device_agent.clock import SecurityClock
+from device_agent.identity.answers import answer_to
 from device_agent.ports import FrameTrust
 from device_agent.trust.director import verify_time
 from protocol import topics
-from protocol.codec import decode, encode
+from protocol.codec import encode
 from protocol.errors import Reason, Refused
 from protocol.exchange import Command, Done, Exchange, Publish, Subscribe, Unsubscribe
-from protocol.messages import AnyAnswer, RefusedAnswer, TimeAnswer, TimeRequest
+from protocol.messages import RefusedAnswer, TimeAnswer, TimeRequest
 from protocol.sequences import DEFAULT_RETRY, Perform, RetryPolicy, refresh
 
 ANSWER_S = 10.0
@@ -80,15 +81,9 @@ class Asking:
             return [*self._walk.received(topic, payload, now), *self._walked(now)]
         if topic != self._topic or self._nonce is None:
             return []
-        try:
-            answer: AnyAnswer = decode(payload, AnyAnswer)  # type: ignore[arg-type]  # a union is a type to msgspec
-        except Refused:
-            return []
-        if answer.nonce != self._nonce:
-            return []
-        match answer:
-            case TimeAnswer(time=envelope):
-                return self._judge(lambda: verify_time(envelope, self._trust().director_root, answer.nonce), now)
+        match answer_to(self._nonce, payload):
+            case TimeAnswer(nonce=nonce, time=envelope):
+                return self._judge(lambda: verify_time(envelope, self._trust().director_root, nonce), now)
             case RefusedAnswer(detail=detail):
                 self._tell("no_time", f"The backend does not say what time it is: {detail}")
                 self._nonce = None

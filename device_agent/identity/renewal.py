@@ -15,6 +15,7 @@ from typing import Protocol
 
 from cryptography import x509
 
+from device_agent.identity.answers import answer_to
 from device_agent.identity.certificates import Accepted, accept
 from device_agent.identity.key import FrameKey
 from device_agent.settings.kinds import ConfigError
@@ -22,7 +23,7 @@ from protocol import topics
 from protocol.codec import decode, encode
 from protocol.errors import Refused
 from protocol.exchange import Command, Publish, Subscribe, Unsubscribe
-from protocol.messages import Ack, AnyAnswer, CertificateAnswer, CertificateRequest, RefusedAnswer
+from protocol.messages import Ack, CertificateAnswer, CertificateRequest, RefusedAnswer
 
 ANSWER_S = 30.0
 AGAIN_S = (60.0, 300.0, 1_800.0, 7_200.0, 21_600.0)
@@ -111,13 +112,7 @@ class Renewal:
             return []
         if topic != self._answer or self._nonce is None:
             return []
-        try:
-            answer: AnyAnswer = decode(payload, AnyAnswer)  # type: ignore[arg-type]  # a union is a type to msgspec
-        except Refused:
-            return []
-        if answer.nonce != self._nonce:
-            return []
-        match answer:
+        match answer_to(self._nonce, payload):
             case CertificateAnswer(certificate=certificate, ca=ca):
                 self._nonce = None
                 self._judge(certificate, ca, now)
