@@ -62,14 +62,15 @@ def write(files: Files, now: datetime | None = None) -> Door:
 
 
 def tell(pid_file: Path) -> int | None:
-    """Send SIGHUP to the broker whose process id is in the file; its id, None when it does not run.
+    """Send SIGHUP to the broker whose process id is in the file; its id, None when there is nobody to tell yet.
 
     A file that a killed broker left behind may name a stranger by now, whom SIGHUP would end: the name is looked at.
+    It would end a broker too that has written the file and not yet set up its signals: that one is told later.
     """
     try:
         pid = int(pid_file.read_text())
         name = _name_of(pid)
-        if pid <= 1 or (name is not None and name not in BROKERS):
+        if pid <= 1 or (name is not None and name not in BROKERS) or not _hears(pid):
             return None
         os.kill(pid, signal.SIGHUP)
     except (OSError, ValueError):
@@ -150,3 +151,13 @@ def _name_of(pid: int) -> str | None:
         return Path(f"/proc/{pid}/comm").read_text().strip()
     except OSError:
         return None
+
+
+def _hears(pid: int) -> bool:
+    """Whether the process handles SIGHUP, where the system tells it; unhandled, the signal ends a process."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return True
+    caught = next((line.split()[1] for line in status.splitlines() if line.startswith("SigCgt:")), None)
+    return caught is None or bool(int(caught, 16) >> (signal.SIGHUP - 1) & 1)

@@ -1,6 +1,7 @@
 """Starting and stopping one program, and what services on one machine share: ports, drops, log tails."""
 
 import os
+import random
 import shutil
 import signal
 import socket
@@ -14,6 +15,7 @@ from pathlib import Path
 from standalone import launch
 
 HOST = "127.0.0.1"
+PORTS = range(20_000, 32_000)
 _LAUNCH = str(Path(launch.__file__).resolve())
 
 
@@ -22,11 +24,20 @@ class ServiceError(Exception):
 
 
 def free_port() -> int:
-    """A TCP port on 127.0.0.1 that nothing listens on now. Another program may still take it before its user does."""
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A TCP port on 127.0.0.1 that nothing listens on now, below those that systems give to outgoing connections.
+
+    So a service that starts again finds its own port free. Another program may still take it before its user does.
+    """
+    for port in (*random.sample(PORTS, 50), 0):  # 0: whichever the system has left
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((HOST, port))
+            except OSError:
+                continue
+            found: int = probe.getsockname()[1]
+            return found
+    raise OSError("No TCP port is free on 127.0.0.1: end a program that holds many.")
 
 
 def port_answers(port: int, timeout: float = 0.5) -> bool:
