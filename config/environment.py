@@ -7,6 +7,8 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 from django.core.exceptions import ImproperlyConfigured
 
+from protocol.clock import PeopleClock
+
 _TRUE = {"1", "true", "yes", "on"}
 _FALSE = {"", "0", "false", "no", "off"}
 
@@ -120,6 +122,15 @@ def number(environ: Mapping[str, str], name: str, most: int) -> int:
     if not (text.isascii() and text.isdigit() and len(text) <= 9 and int(text) <= most):
         raise ImproperlyConfigured(f"{name}={text[:20]!r} is no number from 0 to {most}.")
     return int(text)
+
+
+def people_clock(environ: Mapping[str, str], name: str) -> PeopleClock | None:
+    """The clock simulated people live by; real time without it."""
+    text = environ.get(name, "").strip()
+    try:
+        return PeopleClock.parse(text) if text else None
+    except ValueError as error:
+        raise ImproperlyConfigured(f"{name}={text[:60]!r} {error}.") from None
 
 
 def chosen(environ: Mapping[str, str], name: str, known: Sequence[str]) -> frozenset[str]:

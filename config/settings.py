@@ -31,6 +31,8 @@ FRAMEFLEET_BIRTH_URL = environment.https_url(os.environ, "FRAMEFLEET_BIRTH_URL")
 """How frames reach the birth endpoint, for their labels."""
 FRAMEFLEET_MQTT_FOR_FRAMES = environment.mqtt_url(os.environ, "FRAMEFLEET_MQTT_FOR_FRAMES") or MQTT_URL
 """How frames reach the broker, where that is not how the bridge does."""
+FRAMEFLEET_PEOPLE_CLOCK = environment.people_clock(os.environ, "FRAMEFLEET_PEOPLE_CLOCK")
+"""For demonstrations with simulated people alone: their days pass in seconds (see ``fleet.clock``)."""
 CELERY_BROKER_URL = os.environ.get("CELERY_BROKER_URL", "").strip() or "filesystem://"
 
 DATABASES = {

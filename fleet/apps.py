@@ -4,6 +4,8 @@ from django.apps import AppConfig
 from django.contrib.admin import apps as admin_apps
 from django.utils.translation import gettext_lazy as _
 
+from fleet.clock import warn_if_hurried
+
 
 class FleetConfig(AppConfig):
     """Frames, what they say, and who may ask."""
@@ -11,6 +13,10 @@ class FleetConfig(AppConfig):
     name = "fleet"
     verbose_name = _("Fleet")
     default = True
+
+    def ready(self) -> None:
+        """Say loudly when time is not real."""
+        warn_if_hurried()
 
 
 class FleetAdminConfig(admin_apps.AdminConfig):

@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from random import Random
 
+from protocol.clock import DAY_MS
 from protocol.messages import Complaint, PlaybackEvent, PowerSample
-from simulator.clock import DAY_MS
 
 HOUR_WEIGHTS = (1, 1, 1, 1, 1, 1, 2, 4, 5, 4, 4, 5, 6, 5, 4, 4, 5, 8, 12, 15, 16, 13, 7, 3)
 """How often people play in each hour of the (UTC) day: mostly in the evening."""

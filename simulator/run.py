@@ -15,10 +15,10 @@ from typing import Any
 from device_agent.folder import ConfigError
 from device_agent.ports import TrialPolicy, wall_clock_ms
 from device_agent.settings.address import parse_url
+from protocol.clock import PeopleClock
 from protocol.codec import decode
 from protocol.errors import Refused
 from protocol.repository import ReleaseManifest
-from simulator.clock import PeopleClock
 from simulator.content import SharedContent
 from simulator.driver import Broker, FrameDriver, SharedTls
 from simulator.factory import FactoryRelease, read_factory

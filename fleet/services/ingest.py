@@ -6,9 +6,8 @@ The caller acknowledges to the frames only what is returned here, and only after
 from datetime import datetime
 
 from django.db import connection, transaction
-from django.utils import timezone
 
-from fleet import metrics
+from fleet import clock, metrics
 from fleet.services.telemetry_rows import KINDS, Kind, Row, row
 from protocol.messages import TelemetryBatch
 
@@ -37,7 +36,7 @@ def ingest(batches: Batches, now: datetime | None = None) -> Watermarks:
     Returns the committed watermark of each outbox. Events of frames that are not enrolled are dropped, counted and
     get no watermark. Raises what the database raises; then nothing was stored.
     """
-    now = now or timezone.now()
+    now = now or clock.now()
     with metrics.INGEST_SECONDS.time(), transaction.atomic():
         known = _lock_known({frame_id for frame_id, _ in batches})
         kept = [(frame_id, batch) for frame_id, batch in batches if frame_id in known]

@@ -4,8 +4,8 @@ from datetime import datetime, timedelta
 
 import msgspec
 from django.db import connection, transaction
-from django.utils import timezone
 
+from fleet import clock
 from fleet.models import Frame, HealthEvent, ReportedState
 from fleet.services.telemetry_rows import clean, moment
 from protocol import messages
@@ -27,7 +27,7 @@ def record_hellos(hellos: dict[str, messages.Hello], now: datetime | None = None
         cursor.execute(
             _HELLO_SQL,
             [
-                now or timezone.now(),
+                now or clock.now(),
                 list(hellos),
                 [clean(hello.agent_version) for hello in hellos.values()],
                 [hello.desired_version for hello in hellos.values()],
@@ -48,7 +48,7 @@ def record_reported(frame_id: str, report: messages.ReportedState, now: datetime
     Stale is a sequence of the same journal that is not above the stored one; while a download goes on it stands still,
     and the later report counts. A new journal always counts: a frame that lost its journal begins anew.
     """
-    now = now or timezone.now()
+    now = now or clock.now()
     # Locking the frame orders reports of one frame, also its first two.
     if not Frame.objects.select_for_update(no_key=True).filter(pk=frame_id).exists():
         return False
@@ -90,7 +90,7 @@ def note_health(frame_id: str, kind: str, detail: str, now: datetime | None = No
     False when the frame is not enrolled, or when the same kind was noted within ``NOTE_INTERVAL``: a frame that floods
     must not fill the table.
     """
-    now = now or timezone.now()
+    now = now or clock.now()
     if not Frame.objects.select_for_update(no_key=True).filter(pk=frame_id).exists():
         return False
     recent = HealthEvent.objects.filter(frame_id=frame_id, outbox_id=None, kind=kind)

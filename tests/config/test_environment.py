@@ -10,6 +10,7 @@ from django.core.exceptions import ImproperlyConfigured
 
 from config import environment
 from config.celery import configuration
+from protocol.clock import PeopleClock
 
 ROOT = Path(__file__).parents[2]
 WHOLE = {"FRAMEFLEET_SECRET_KEY": "x", "DATABASE_URL": "postgresql://u:p@127.0.0.1:1/d"}
@@ -34,6 +35,17 @@ def test_a_database_url_becomes_djangos_settings() -> None:
 def test_an_odd_database_url_is_refused(url: str) -> None:
     with pytest.raises(ImproperlyConfigured, match="DATABASE_URL is not of the form postgresql://"):
         environment.database(url)
+
+
+def test_peoples_clock_is_off_unless_somebody_sets_it() -> None:
+    assert environment.people_clock({}, "CLOCK") is None
+    assert environment.people_clock({"CLOCK": "1767225600000/60/20"}, "CLOCK") == PeopleClock(1767225600000, 60, 20)
+
+
+@pytest.mark.parametrize("text", ["yes", "1/2", "1/x/3", "-1/60/20", "1767225600000/60/0", "1767225600000/nan/20"])
+def test_an_odd_peoples_clock_is_refused(text: str) -> None:
+    with pytest.raises(ImproperlyConfigured, match=r"^CLOCK="):
+        environment.people_clock({"CLOCK": text}, "CLOCK")
 
 
 def test_an_mqtt_url_is_optional_but_never_odd() -> None:

@@ -7,8 +7,8 @@ from itertools import pairwise
 
 import pytest
 
+from protocol.clock import DAY_MS
 from protocol.messages import Complaint, PlaybackEvent, PowerSample
-from simulator.clock import DAY_MS, PeopleClock
 from simulator.people import ASSUMED, MAX_STEP_DAYS, Household, PeopleEvent, logistic, segment_of
 
 RELEASE = "a" * 64
@@ -164,13 +164,3 @@ def test_a_process_that_stood_still_does_not_flood() -> None:
 @pytest.mark.parametrize(("locale", "segment"), [("zh", "mandarin"), ("zh-TW", "mandarin"), ("en", "base")])
 def test_a_household_sees_the_lips_of_its_own_segment(locale: str, segment: str) -> None:
     assert segment_of(locale) == segment
-
-
-def test_peoples_days_pass_in_seconds_until_they_reach_today() -> None:
-    began = 30_000 * DAY_MS
-    clock = PeopleClock(began, days_ago=14, day_seconds=15)
-    assert clock.at(began) == began - 14 * DAY_MS
-    assert clock.at(began + 15_000) == began - 13 * DAY_MS + 0
-    later = [clock.at(began + second * 1000) for second in range(400)]
-    assert all(before < after for before, after in pairwise(later))
-    assert later[399] == began + 399_000, "caught up: time is everyone's now"
