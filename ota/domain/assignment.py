@@ -7,10 +7,9 @@ inside the 5 % stage and inside the 25 % stage.
 import hashlib
 import math
 from collections.abc import Sequence
-from itertools import pairwise
 from typing import Literal
 
-Arm = Literal["canary", "control"]
+Arm = Literal["canary", "control", "holdback"]
 
 _BELOW_ONE = math.nextafter(1.0, 0.0)
 
@@ -35,20 +34,10 @@ def stage_of(u: float, shares: Sequence[float]) -> int | None:
     return None
 
 
-def arm(u: float, shares: Sequence[float]) -> Arm:
-    """Canary below the last share that leaves somebody out, control above it. A rollout without such a stage has
-    nobody to compare with: everyone is canary."""
-    partial = [share for share in shares if share < 1.0]
+def arm(u: float, shares: Sequence[float], holdback: float = 0.0) -> Arm:
+    """Holdback at the top, canary below the last share that leaves somebody else out, control in between. A rollout
+    without such a stage has nobody to compare with: everyone is canary."""
+    if holdback and not exposed(u, 1.0 - holdback):
+        return "holdback"
+    partial = [share for share in shares if share < 1.0 - holdback]
     return "canary" if not partial or exposed(u, partial[-1]) else "control"
-
-
-def check_shares(shares: Sequence[float]) -> None:
-    """Raises ValueError with one sentence unless ``shares`` are 1 to 10 ascending numbers above 0, the last one 1 at
-    most."""
-    if not 1 <= len(shares) <= 10:
-        raise ValueError("A rollout has 1 to 10 stages: give their shares, such as 0.05, 0.25, 1.0.")
-    # Written so that NaN is refused too.
-    if not all(0.0 < share <= 1.0 for share in shares):
-        raise ValueError("A stage's share is a number above 0 and at most 1: write 5 % as 0.05.")
-    if any(later <= earlier for earlier, later in pairwise(shares)):
-        raise ValueError("Every stage must be larger than the one before it: give ascending shares.")

@@ -19,6 +19,43 @@ class Code(StrEnum):
     NOTHING_POSSIBLE = "nothing_possible"
     LAST_STAGE = "last_stage"
     OWN_PROPOSAL = "own_proposal"
+    HARM = "harm"
+    """The guardrails: a verdict ROLLBACK."""
+    SEASON_OVER = "season_over"
+    SUPERSEDED = "superseded"
+    EMERGENCY_REASON = "emergency_reason"
+    EMPTY_GROUP = "empty_group"
+    NO_FRAME_IN_STAGES = "no_frame_in_stages"
+    UNDER_WAY = "under_way"
+    FITS_NOBODY = "fits_nobody"
+    # What a rollout waits for.
+    WAITS_START = "waits_start"
+    WAITS_FROZEN = "waits_frozen"
+    WAITS_FRAMES = "waits_frames"
+    WAITS_DWELL = "waits_dwell"
+    WAITS_PERSON = "waits_person"
+    WAITS_LOOK = "waits_look"
+    WAITS_EVIDENCE = "waits_evidence"
+    WAITS_BENEFIT = "waits_benefit"
+    # What is wrong with a plan.
+    PLAN_UNREADABLE = "plan_unreadable"
+    PLAN_POLICY = "plan_policy"
+    PLAN_STAGES = "plan_stages"
+    PLAN_SHARE = "plan_share"
+    PLAN_SHRINKS = "plan_shrinks"
+    PLAN_DWELL = "plan_dwell"
+    PLAN_METRIC = "plan_metric"
+    PLAN_MARGIN = "plan_margin"
+    PLAN_RATIO = "plan_ratio"
+    PLAN_NO_CONTROL = "plan_no_control"
+    PLAN_HOLDBACK = "plan_holdback"
+    PLAN_ZONE = "plan_zone"
+    PLAN_START_PAST = "plan_start_past"
+    PLAN_END = "plan_end"
+    PLAN_WINDOW = "plan_window"
+    PLAN_BLACKOUT = "plan_blackout"
+    PLAN_TIMEOUT = "plan_timeout"
+    PLAN_BENEFIT = "plan_benefit"
 
 
 def gettext_noop(text: str) -> str:
@@ -41,6 +78,64 @@ SENTENCES: dict[Code, str] = {
     ),
     Code.LAST_STAGE: gettext_noop("Stage {stage} is the last one: there is nothing to advance to."),
     Code.OWN_PROPOSAL: gettext_noop("You proposed this rollout yourself: somebody else has to approve it."),
+    Code.HARM: gettext_noop(
+        "Stage {stage}: the evidence shows harm in {metric} ({evidence} where {needed} is enough): look at the verdict."
+    ),
+    Code.SEASON_OVER: gettext_noop("The release was for a season that is over: frames return to their former release."),
+    Code.SUPERSEDED: gettext_noop("Rollout {rollout} has taken the place of this one."),
+    Code.EMERGENCY_REASON: gettext_noop("An emergency needs a stated reason: say why it cannot wait."),
+    Code.EMPTY_GROUP: gettext_noop("The group {group} has no frames: enrol some, or choose another group."),
+    Code.NO_FRAME_IN_STAGES: gettext_noop(
+        "No frame of the group {group} falls into a stage: it has {frames}, so give larger shares."
+    ),
+    Code.UNDER_WAY: gettext_noop(
+        "Rollout {rollout} ({release}) is under way on frames of the group {group}, such as {frame}: wait for its end, "
+        "supersede it, or give this one another priority."
+    ),
+    Code.FITS_NOBODY: gettext_noop(
+        "The release fits none of the {frames} frames of the group {group}, which are {hardware}: choose another "
+        "group, or sign a release for this hardware."
+    ),
+    Code.WAITS_START: gettext_noop("It begins at {time}."),
+    Code.WAITS_FROZEN: gettext_noop("Rollouts are frozen ({reason}): nothing is offered until somebody lifts that."),
+    Code.WAITS_FRAMES: gettext_noop("Stage {stage}: {waiting} of {frames} frames have not answered yet."),
+    Code.WAITS_DWELL: gettext_noop("Stage {stage} stays open for {hours} more hours."),
+    Code.WAITS_PERSON: gettext_noop("Stage {stage} is done: somebody has to advance the rollout."),
+    Code.WAITS_LOOK: gettext_noop("Stage {stage} has not been looked at yet."),
+    Code.WAITS_EVIDENCE: gettext_noop("Stage {stage}: not enough evidence yet ({why})."),
+    Code.WAITS_BENEFIT: gettext_noop("Stage {stage}: it is not shown yet that the release helps ({metric})."),
+    Code.PLAN_UNREADABLE: gettext_noop("The plan cannot be read: {detail}."),
+    Code.PLAN_POLICY: gettext_noop("There is no policy {policy}: use {possible}."),
+    Code.PLAN_STAGES: gettext_noop("A rollout has 1 to {most} stages: give their shares, such as 0.05, 0.25, 1.0."),
+    Code.PLAN_SHARE: gettext_noop("A stage's share is a number above 0 and at most 1: write 5 % as 0.05."),
+    Code.PLAN_SHRINKS: gettext_noop(
+        "Stage {stage} ({share}) is not larger than stage {former} ({before}): every stage holds the one before it, so "
+        "give ascending shares."
+    ),
+    Code.PLAN_DWELL: gettext_noop("Stage {stage} must stay open for 0 hours or more, and a year at most."),
+    Code.PLAN_METRIC: gettext_noop("No margin can be given for {metric}: use {possible}."),
+    Code.PLAN_MARGIN: gettext_noop(
+        "Stage {stage}: the margin {margin} of {metric} must be above 0: it says how much worse is acceptable."
+    ),
+    Code.PLAN_RATIO: gettext_noop(
+        "Stage {stage}: the margin {margin} of {metric} must be above 1, such as 2 for twice as many."
+    ),
+    Code.PLAN_NO_CONTROL: gettext_noop(
+        "Stage {stage} leaves nobody to compare with: give it a smaller share, a holdback, or another gate."
+    ),
+    Code.PLAN_HOLDBACK: gettext_noop(
+        "A holdback is a share above 0 and below {most} of a rollout whose last stage is everybody."
+    ),
+    Code.PLAN_ZONE: gettext_noop("The time {time} has no time zone: write it as 2026-12-01T08:00:00+08:00."),
+    Code.PLAN_START_PAST: gettext_noop("The start {time} is in the past: give a later one, or none to begin at once."),
+    Code.PLAN_END: gettext_noop("The end {time} is not after the start: give a later one, or none."),
+    Code.PLAN_WINDOW: gettext_noop("A window that opens when it closes is never open: give two different times."),
+    Code.PLAN_BLACKOUT: gettext_noop("A blackout ends before it begins: swap its dates."),
+    Code.PLAN_TIMEOUT: gettext_noop("The timeout must be above 0 hours, and a year at most."),
+    Code.PLAN_BENEFIT: gettext_noop(
+        "A benefit is asked of completion (a fraction from 0 to below 1) or complaint (a ratio above 0 and at most 1), "
+        "not of {metric} like this."
+    ),
 }
 
 

@@ -4,6 +4,9 @@
                   │            └────────────┴───────────┴─────────┴────> reverted | failed
                   └─> dark (silent), from anywhere in flight and back
 
+    whatever was offered ─> returning ─> returned, when the rollout is rolled back; reverted | failed ─> offered, when
+    its reason is one that is tried again
+
 ``trial`` lasts until the frame has proved the release: first on its golden clips, then on probation, when it plays the
 release already (3 playbacks or 24 healthy hours by default) and still goes back by itself if rendering crashes.
 
@@ -33,6 +36,9 @@ class DeploymentState(StrEnum):
     STAGED = "staged"
     TRIAL = "trial"
     COMMITTED = "committed"
+    RETURNING = "returning"
+    """Told to go back to its former release."""
+    RETURNED = "returned"
     REVERTED = "reverted"
     FAILED = "failed"
     DARK = "dark"
@@ -54,14 +60,16 @@ SETTLED = FINISHED | {S.DARK}
 TRANSITIONS: dict[DeploymentState, frozenset[DeploymentState]] = {
     S.PENDING: frozenset({S.OFFERED, S.COMMITTED}),
     **{
-        state: frozenset({*PROGRESS[PROGRESS.index(state) + 1 :], *FINISHED, S.DARK})
+        state: frozenset({*PROGRESS[PROGRESS.index(state) + 1 :], *FINISHED, S.DARK, S.RETURNING})
         for state in PROGRESS
         if state in IN_FLIGHT
     },
-    S.DARK: frozenset({*PROGRESS[2:], *FINISHED}),
-    S.FAILED: frozenset({S.COMMITTED}),
-    S.REVERTED: frozenset({S.COMMITTED}),
-    S.COMMITTED: frozenset(),
+    S.DARK: frozenset({*PROGRESS[2:], *FINISHED, S.RETURNING}),
+    S.FAILED: frozenset({S.COMMITTED, S.OFFERED}),
+    S.REVERTED: frozenset({S.COMMITTED, S.OFFERED}),
+    S.COMMITTED: frozenset({S.RETURNING}),
+    S.RETURNING: frozenset({S.RETURNED}),
+    S.RETURNED: frozenset(),
 }
 
 

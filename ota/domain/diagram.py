@@ -1,23 +1,26 @@
 """The state tables as Mermaid diagrams, for ``docs/rollout-states.md``: ``python -m ota.domain.diagram`` prints it."""
 
-from ota.domain import deployment, rollout
+from ota.domain import actions, deployment, rollout
 
-WORDS: dict[type[rollout.Action], str] = {
-    rollout.Approve: "approve",
-    rollout.OpenStage: "open stage",
-    rollout.CompleteStage: "complete stage",
-    rollout.Pause: "pause",
-    rollout.Resume: "resume",
-    rollout.Succeed: "last stage complete",
-    rollout.Abort: "abort",
-    rollout.RollBack: "roll back",
+WORDS: dict[type[actions.Action], str] = {
+    actions.Propose: "propose",
+    actions.Approve: "approve",
+    actions.Schedule: "schedule",
+    actions.Begin: "begin",
+    actions.OpenStage: "open stage",
+    actions.CompleteStage: "complete stage",
+    actions.Pause: "pause",
+    actions.Resume: "resume",
+    actions.Succeed: "last stage complete",
+    actions.Abort: "abort",
+    actions.RollBack: "roll back",
+    actions.Finish: "all are back",
 }
 
 
 def rollout_diagram() -> str:
     """The rollout's transitions."""
-    lines = ["stateDiagram-v2", f"    [*] --> {rollout.RolloutState.RUNNING}"]
-    lines += [f"    [*] --> {rollout.RolloutState.PROPOSED}: two-person approval is on"]
+    lines = ["stateDiagram-v2", f"    [*] --> {rollout.RolloutState.DRAFT}"]
     lines += [f"    {state} --> {to}: {WORDS[action]}" for (state, action), to in rollout.TRANSITIONS.items()]
     return "\n".join(lines)
 

@@ -1,21 +1,39 @@
 """The rollout's state machine, pure: facts and time in, actions out.
 
-Two ways in, one table. ``decide`` is the engine's: called at every tick, it opens stages, completes them, pauses and
-ends the rollout. ``command`` is a person's. Both return actions; ``apply`` carries one action over to the state and
-refuses what ``TRANSITIONS`` does not hold. Whoever calls carries out what an action means for frames.
+Two ways in, one table. ``decide`` is the engine's: called at every tick, it begins, opens stages, completes them,
+pauses, rolls back and ends the rollout. ``command`` is a person's. Both return actions; ``apply`` carries one action
+over to the state and refuses what ``TRANSITIONS`` does not hold; ``replay`` does so with all that ever happened.
+Whoever calls carries out what an action means for frames.
 
-A stage is complete when every Deployment in it is settled (committed, failed, reverted or dark) and at least one has
-committed. Whether the next stage then opens is its ``gate``'s business. Only the gate ``committed`` exists: the stage's
-completion is all it asks. Gates that ask for evidence about people come in beside it, in ``GATES``.
+A stage is complete when every Deployment in it is settled (committed, failed, reverted or dark). Whether the next one
+then opens is its gate's business (``ota.domain.gates``). The guardrails are not a gate: while a rollout runs or is
+paused, a verdict ROLLBACK rolls it back, or pauses it where the plan says so.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 
+from ota.domain.actions import (
+    Abort,
+    Action,
+    Approve,
+    Begin,
+    CompleteStage,
+    Finish,
+    OpenStage,
+    Pause,
+    Propose,
+    Resume,
+    RollBack,
+    Schedule,
+    Succeed,
+)
+from ota.domain.analysis.verdict import Decision
 from ota.domain.causes import Cause, Code
-from ota.domain.deployment import FAILURES, SETTLED, DeploymentState
+from ota.domain.gates import Facts, LookFacts, StageFacts, waits_for
+from ota.domain.plan import GateKind, Plan
 
 FAILURE_LIMIT = 0.05
 """Share of a stage's frames that may fail or revert before the rollout pauses itself."""
@@ -26,18 +44,40 @@ TOLERATED_FAILURES = 1
 class RolloutState(StrEnum):
     """Where a rollout stands."""
 
+    DRAFT = "draft"
+    """Somebody is still thinking; nothing is offered and no frame is held."""
     PROPOSED = "proposed"
     """Waits for a second person's approval; nothing is offered."""
+    SCHEDULED = "scheduled"
+    """Waits for its hour."""
     RUNNING = "running"
     PAUSED = "paused"
     SUCCEEDED = "succeeded"
     ABORTED = "aborted"
+    ROLLING_BACK = "rolling_back"
+    """Updated frames have been told to return, and not all of them have."""
     ROLLED_BACK = "rolled_back"
+
+
+UNDER_WAY = frozenset({RolloutState.PROPOSED, RolloutState.SCHEDULED, RolloutState.RUNNING, RolloutState.PAUSED})
+"""Its frames are its own."""
+TICKED = frozenset(
+    {
+        RolloutState.SCHEDULED,
+        RolloutState.RUNNING,
+        RolloutState.PAUSED,
+        RolloutState.SUCCEEDED,
+        RolloutState.ROLLING_BACK,
+    }
+)
+"""The engine has something to do or to watch; of those that succeeded, the ones with an end."""
+ENDED = frozenset({RolloutState.SUCCEEDED, RolloutState.ABORTED, RolloutState.ROLLED_BACK})
 
 
 class Command(StrEnum):
     """What a person can ask for."""
 
+    START = "start"
     APPROVE = "approve"
     PAUSE = "pause"
     RESUME = "resume"
@@ -46,80 +86,34 @@ class Command(StrEnum):
     ROLLBACK = "rollback"
 
 
-# --- actions ----------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Approve:
-    """A second person agrees: begin."""
-
-
-@dataclass(frozen=True, slots=True)
-class OpenStage:
-    """Offer the release to the frames of stage ``number``."""
-
-    number: int
-
-
-@dataclass(frozen=True, slots=True)
-class CompleteStage:
-    """Every frame of stage ``number`` is settled."""
-
-    number: int
-
-
-@dataclass(frozen=True, slots=True)
-class Pause:
-    """Open no further stage until somebody resumes. ``cause`` is what the engine found, None when a person asks."""
-
-    reason: str
-    cause: Cause | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Resume:
-    """Go on. ``accepted`` failures (stage number -> frames) were seen by whoever resumed and count no more."""
-
-    accepted: tuple[tuple[int, int], ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Succeed:
-    """The last stage is complete."""
-
-
-@dataclass(frozen=True, slots=True)
-class Abort:
-    """Stop offering: frames that have not committed keep what they had."""
-
-
-@dataclass(frozen=True, slots=True)
-class RollBack:
-    """Abort, and return the updated frames to the release they had."""
-
-
-Action = Approve | OpenStage | CompleteStage | Pause | Resume | Succeed | Abort | RollBack
-
 _R = RolloutState
 
 TRANSITIONS: dict[tuple[RolloutState, type[Action]], RolloutState] = {
-    (_R.PROPOSED, Approve): _R.RUNNING,
+    (_R.DRAFT, Propose): _R.PROPOSED,
+    (_R.DRAFT, Schedule): _R.SCHEDULED,
+    (_R.DRAFT, Begin): _R.RUNNING,
+    (_R.DRAFT, Abort): _R.ABORTED,
+    (_R.PROPOSED, Approve): _R.SCHEDULED,
     (_R.PROPOSED, Abort): _R.ABORTED,
+    (_R.SCHEDULED, Begin): _R.RUNNING,
+    (_R.SCHEDULED, Abort): _R.ABORTED,
     (_R.RUNNING, OpenStage): _R.RUNNING,
     (_R.RUNNING, CompleteStage): _R.RUNNING,
     (_R.RUNNING, Pause): _R.PAUSED,
     (_R.RUNNING, Succeed): _R.SUCCEEDED,
     (_R.RUNNING, Abort): _R.ABORTED,
-    (_R.RUNNING, RollBack): _R.ROLLED_BACK,
+    (_R.RUNNING, RollBack): _R.ROLLING_BACK,
     (_R.PAUSED, Resume): _R.RUNNING,
     (_R.PAUSED, Abort): _R.ABORTED,
-    (_R.PAUSED, RollBack): _R.ROLLED_BACK,
+    (_R.PAUSED, RollBack): _R.ROLLING_BACK,
     # What went out can be taken back afterwards too.
-    (_R.SUCCEEDED, RollBack): _R.ROLLED_BACK,
-    (_R.ABORTED, RollBack): _R.ROLLED_BACK,
+    (_R.SUCCEEDED, RollBack): _R.ROLLING_BACK,
+    (_R.ABORTED, RollBack): _R.ROLLING_BACK,
+    (_R.ROLLING_BACK, Finish): _R.ROLLED_BACK,
 }
 
 COMMANDS: dict[Command, type[Action]] = {
+    Command.START: Begin,
     Command.APPROVE: Approve,
     Command.PAUSE: Pause,
     Command.RESUME: Resume,
@@ -127,6 +121,8 @@ COMMANDS: dict[Command, type[Action]] = {
     Command.ABORT: Abort,
     Command.ROLLBACK: RollBack,
 }
+NOT_BY_HAND = frozenset({(_R.SCHEDULED, Begin)})
+"""In the table for the engine alone: a rollout that is scheduled begins at its hour."""
 
 
 class NotAllowed(Exception):
@@ -138,7 +134,7 @@ class NotAllowed(Exception):
         self.cause = why if isinstance(why, Cause) else None
 
 
-# --- state and facts --------------------------------------------------------------------------------------------------
+# --- state ------------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +142,8 @@ class Stage:
     """One stage. ``accepted_failures``: failed frames that a person has seen and resumed over, None when nobody has."""
 
     share: float
-    gate: str = "committed"
+    gate: GateKind = GateKind.COMMITTED
+    dwell_h: float = 0.0
     opened_at: datetime | None = None
     completed_at: datetime | None = None
     accepted_failures: int | None = None
@@ -154,11 +151,18 @@ class Stage:
 
 @dataclass(frozen=True, slots=True)
 class Rollout:
-    """What ``decide`` needs to know of a rollout. Stages are numbered from 1."""
+    """What ``decide`` needs to know of a rollout. Stages are numbered from 1; ``overruled`` is the stage whose verdict
+    a person has resumed over, ``benefit`` the metric that must be shown to be better."""
 
     stages: tuple[Stage, ...]
     state: RolloutState = RolloutState.RUNNING
     failure_limit: float = FAILURE_LIMIT
+    start_at: datetime | None = None
+    end_at: datetime | None = None
+    guardrails: bool = True
+    emergency: bool = False
+    benefit: str | None = None
+    overruled: int = 0
 
     @property
     def current_stage(self) -> int:
@@ -166,55 +170,28 @@ class Rollout:
         return max((number for number, stage in enumerate(self.stages, 1) if stage.opened_at is not None), default=0)
 
 
-@dataclass(frozen=True, slots=True)
-class StageFacts:
-    """Deployments of one stage by state, as of now. Frames of later stages are not in it."""
-
-    counts: Mapping[DeploymentState, int]
-
-    @property
-    def frames(self) -> int:
-        """All frames of the stage."""
-        return sum(self.counts.values())
-
-    @property
-    def settled(self) -> int:
-        """Frames the stage need not wait for any longer."""
-        return sum(self.counts.get(state, 0) for state in SETTLED)
-
-    @property
-    def complete(self) -> bool:
-        """Whether the stage waits for nobody."""
-        return self.settled == self.frames
-
-    @property
-    def failed(self) -> int:
-        """Frames that failed or went back."""
-        return sum(self.counts.get(state, 0) for state in FAILURES)
-
-    @property
-    def committed(self) -> int:
-        """Frames that run the release for good."""
-        return self.counts.get(DeploymentState.COMMITTED, 0)
-
-
-Facts = Mapping[int, StageFacts]
-"""Stage number -> its facts."""
-
-NOTHING = StageFacts({})
-
-Gate = Callable[[Rollout, int, Facts, datetime], bool]
-"""Whether the stage after ``number`` may open, given that ``number`` is complete."""
-
-
-def _always(_rollout: Rollout, _number: int, _facts: Facts, _now: datetime) -> bool:
-    return True
-
-
-GATES: dict[str, Gate] = {"committed": _always}
+def planned(plan: Plan, failure_limit: float = FAILURE_LIMIT) -> Rollout:
+    """A draft of this plan."""
+    return Rollout(
+        tuple(Stage(step.share, step.gate, step.dwell_h) for step in plan.steps()),
+        RolloutState.DRAFT,
+        failure_limit,
+        plan.start_at,
+        plan.end_at,
+        plan.guardrails,
+        plan.emergency,
+        plan.benefit.metric if plan.benefit is not None else None,
+    )
 
 
 # --- the machine ------------------------------------------------------------------------------------------------------
+
+
+def start(rollout: Rollout, now: datetime, *, two_person: bool) -> list[Action]:
+    """What becomes of a draft: a proposal, a scheduled rollout, or one that runs."""
+    if two_person or rollout.emergency:
+        return [Propose()]
+    return [Schedule()] if rollout.start_at is not None and rollout.start_at > now else [Begin()]
 
 
 def tolerated(frames: int, limit: float) -> int:
@@ -223,23 +200,62 @@ def tolerated(frames: int, limit: float) -> int:
 
 
 def decide(rollout: Rollout, facts: Facts, now: datetime) -> list[Action]:
-    """What the engine does now; empty when there is nothing to do or the rollout does not run."""
-    if rollout.state is not RolloutState.RUNNING:
-        return []
+    """What the engine does now; empty when there is nothing to do."""
+    match rollout.state:
+        case RolloutState.SCHEDULED:
+            return [Begin()] if rollout.start_at is None or rollout.start_at <= now else []
+        case RolloutState.ROLLING_BACK:
+            return [Finish()] if facts.returning == 0 else []
+        case RolloutState.RUNNING | RolloutState.PAUSED | RolloutState.SUCCEEDED:
+            if rollout.end_at is not None and rollout.end_at <= now:
+                return [RollBack(Cause(Code.SEASON_OVER))]
+            harm = _harm(rollout, facts)
+            if harm is not None and rollout.state is not RolloutState.SUCCEEDED:
+                return harm
+            return _go_on(rollout, facts, now) if rollout.state is RolloutState.RUNNING else []
+        case _:
+            return []
+
+
+def _harm(rollout: Rollout, facts: Facts) -> list[Action] | None:
+    """The guardrails: what a verdict ROLLBACK asks for, None when there is none that counts."""
     current = rollout.current_stage
+    look = facts.look
+    if look is None or look.decision is not Decision.ROLLBACK or current <= rollout.overruled:
+        return None
+    cause = _harm_in(look)
+    if rollout.guardrails:
+        return [RollBack(cause, look.number)]
+    return [Pause(str(cause), cause, look.number)] if rollout.state is RolloutState.RUNNING else None
+
+
+def _harm_in(look: LookFacts) -> Cause:
+    metric = look.metrics[0] if look.metrics else look.reason
+    evidence, needed = f"{look.evidence:.3g}", f"{look.needed:.3g}"
+    return Cause(Code.HARM, {"stage": look.stage, "metric": metric, "evidence": evidence, "needed": needed})
+
+
+def _go_on(rollout: Rollout, facts: Facts, now: datetime) -> list[Action]:
+    current = rollout.current_stage
+    held = facts.frozen is not None and not rollout.emergency
     if current == 0:
-        return [OpenStage(1)]
+        return [] if held else [OpenStage(1)]
     opened = list(enumerate(rollout.stages[:current], start=1))
     # A person may have advanced over a stage that still waits; trouble in any open stage counts.
     for number, stage in opened:
-        if (cause := _trouble(number, stage, facts.get(number, NOTHING), rollout.failure_limit)) is not None:
+        if (cause := _trouble(number, stage, facts.of(number), rollout.failure_limit)) is not None:
             return [Pause(str(cause), cause)]
-    waiting = [number for number, stage in opened if stage.completed_at is None]
-    settled = [number for number in waiting if facts.get(number, NOTHING).complete]
-    actions: list[Action] = [CompleteStage(number) for number in settled]
-    if settled != waiting or not GATES[rollout.stages[current - 1].gate](rollout, current, facts, now):
+    actions: list[Action] = [
+        CompleteStage(number) for number, stage in opened if stage.completed_at is None and facts.of(number).complete
+    ]
+    complete = all(stage.completed_at is not None or facts.of(number).complete for number, stage in opened)
+    # Evidence speaks for the stage's frames as they are, stragglers included; nothing else may leave any behind.
+    by_evidence = rollout.stages[current - 1].gate is GateKind.EVIDENCE and current < len(rollout.stages)
+    if held or not (complete or by_evidence) or waits_for(rollout, facts, now) is not None:
         return actions
-    return [*actions, OpenStage(current + 1) if current < len(rollout.stages) else Succeed()]
+    look = facts.look_at(current)
+    following = OpenStage(current + 1, look.number if by_evidence and look is not None else None)
+    return [*actions, following if current < len(rollout.stages) else Succeed()]
 
 
 def _trouble(number: int, stage: Stage, facts: StageFacts, limit: float) -> Cause | None:
@@ -259,25 +275,36 @@ def _trouble(number: int, stage: Stage, facts: StageFacts, limit: float) -> Caus
 def command(rollout: Rollout, kind: Command, facts: Facts, reason: str) -> list[Action]:
     """What a person's command does. Raises NotAllowed when the state has no such transition."""
     wanted = COMMANDS[kind]
-    if (rollout.state, wanted) not in TRANSITIONS:
+    if not _by_hand(rollout.state, wanted):
         raise NotAllowed(_not_allowed(rollout.state, kind))
     current = rollout.current_stage
-    if kind is Command.ADVANCE:
-        if current >= len(rollout.stages):
+    match kind:
+        case Command.ADVANCE if current >= len(rollout.stages):
             raise NotAllowed(Cause(Code.LAST_STAGE, {"stage": current}))
-        return [OpenStage(current + 1)]
-    if kind is Command.RESUME:
-        accepted = tuple((number, facts.get(number, NOTHING).failed) for number in range(1, current + 1))
-        return [Resume(accepted)]
-    if kind is Command.APPROVE:
-        return [Approve()]
-    if kind is Command.PAUSE:
-        return [Pause(reason)]
-    return [Abort() if kind is Command.ABORT else RollBack()]
+        case Command.ADVANCE:
+            return [OpenStage(current + 1)]
+        case Command.RESUME:
+            accepted = tuple((number, facts.of(number).failed) for number in range(1, current + 1))
+            harmful = facts.look is not None and facts.look.decision is Decision.ROLLBACK
+            return [Resume(accepted, current if harmful else rollout.overruled)]
+        case Command.PAUSE:
+            return [Pause(reason)]
+        case Command.START:
+            return [Begin()]
+        case Command.APPROVE:
+            return [Approve()]
+        case Command.ABORT:
+            return [Abort()]
+        case Command.ROLLBACK:
+            return [RollBack()]
+
+
+def _by_hand(state: RolloutState, action: type[Action]) -> bool:
+    return (state, action) in TRANSITIONS and (state, action) not in NOT_BY_HAND
 
 
 def _not_allowed(state: RolloutState, kind: Command) -> Cause:
-    possible = [other.value for other, action in COMMANDS.items() if (state, action) in TRANSITIONS]
+    possible = [other.value for other, action in COMMANDS.items() if _by_hand(state, action)]
     said = {"state": state.value.replace("_", " "), "command": kind.value}
     if not possible:
         return Cause(Code.NOTHING_POSSIBLE, said)
@@ -290,14 +317,22 @@ def apply(rollout: Rollout, action: Action, now: datetime) -> Rollout:
     if to is None:
         raise NotAllowed(f"A rollout that is {rollout.state.value} cannot take {type(action).__name__}.")
     stages = list(rollout.stages)
+    overruled = rollout.overruled
     match action:
         case OpenStage(number):
             stages[number - 1] = replace(stages[number - 1], opened_at=now)
         case CompleteStage(number):
             stages[number - 1] = replace(stages[number - 1], completed_at=now)
-        case Resume(accepted):
+        case Resume(accepted, overruled):
             for number, failures in accepted:
                 stages[number - 1] = replace(stages[number - 1], accepted_failures=failures)
         case _:
             pass
-    return replace(rollout, state=to, stages=tuple(stages))
+    return replace(rollout, state=to, stages=tuple(stages), overruled=overruled)
+
+
+def replay(rollout: Rollout, happened: Iterable[tuple[Action, datetime]]) -> Rollout:
+    """The state that these actions at these times lead to from a draft. Raises NotAllowed."""
+    for action, at in happened:
+        rollout = apply(rollout, action, at)
+    return rollout

@@ -6,12 +6,15 @@ from ota.models.desired import DesiredState
 from ota.models.document import TufDocument
 from ota.models.release import Release, ReleaseTarget
 from ota.models.retained import RetainedObject
-from ota.models.rollout import Rollout, RolloutEvent, RolloutStage
+from ota.models.rollout import Freeze, Look, Pin, Rollout, RolloutEvent, RolloutStage
 
 __all__ = [
     "Artifact",
     "Deployment",
     "DesiredState",
+    "Freeze",
+    "Look",
+    "Pin",
     "Release",
     "ReleaseTarget",
     "RetainedObject",

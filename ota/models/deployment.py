@@ -28,6 +28,13 @@ class Deployment(models.Model):
     offered_at = models.DateTimeField(null=True, blank=True)
     updated_at = models.DateTimeField(auto_now=True)
     committed_at = models.DateTimeField(null=True, blank=True)
+    attempts = models.SmallIntegerField(default=0)
+    """Offers so far; more than one where its failures are of a kind that is tried again."""
+    attempted_at = models.DateTimeField(null=True, blank=True)
+    """The newest offer; ``offered_at`` is the first, from which on the evidence counts the frame."""
+    dark_at = models.DateTimeField(null=True, blank=True)
+    """When it had been silent for 24 h for the first time since the rollout began, offered or not."""
+    returned_at = models.DateTimeField(null=True, blank=True)
 
     class Meta:
         ordering = ("frame_id",)

@@ -9,9 +9,9 @@ import datetime as dt
 from typing import Any
 
 from django.db import transaction
-from django.db.models import F, Q
-from django.utils import timezone
+from django.db.models import F, Q, QuerySet
 
+from fleet import clock
 from fleet.services.telemetry_rows import clean
 from ota.domain.deployment import DARK_AFTER, FAILURES, IN_FLIGHT, DeploymentState, Offer, Report, move, said
 from ota.models import Deployment, Rollout
@@ -19,6 +19,8 @@ from protocol.messages import ReportedState
 
 FOLLOWED = ("running", "paused", "succeeded")
 """Rollouts whose offers stand."""
+RETURNING = ("rolling_back", "rolled_back")
+"""Rollouts whose frames are on their way back; late ones return when the rollout has long ended."""
 MOVABLE = [*IN_FLIGHT, *FAILURES, DeploymentState.DARK]
 
 
@@ -30,8 +32,11 @@ def on_reported(frame_id: str, report: ReportedState) -> None:
         frame_id=frame_id, state__in=MOVABLE, rollout__state__in=FOLLOWED, rollout__release__in=digests
     )
     failure = (report.failure.reason.value, clean(report.failure.detail)) if report.failure else ("", "")
+    now = clock.now()
     for row in rows.select_related("rollout"):
-        _follow(row, Report.of(report), failure, timezone.now())
+        _follow(row, Report.of(report), failure, now)
+    back = Deployment.objects.filter(frame_id=frame_id, rollout__state__in=RETURNING)
+    _note_returned(back, now)
 
 
 def catch_up(rollout: Rollout, now: dt.datetime) -> None:
@@ -41,6 +46,7 @@ def catch_up(rollout: Rollout, now: dt.datetime) -> None:
         Q(frame__reported__release=digest) | Q(frame__reported__target=digest), state__in=MOVABLE
     )
     behind = rows.exclude(state=F("frame__reported__state")).select_related("frame__reported", "rollout")
+    _note_returned(rollout.deployments.all(), now)
     for row in behind.order_by("frame_id"):
         stored = row.frame.reported
         report = Report(stored.state, stored.release, stored.target, stored.desired_version)
@@ -53,6 +59,15 @@ def mark_dark(rollout: Rollout, now: dt.datetime) -> int:
     silent = Q(frame__last_seen=None) | Q(frame__last_seen__lte=since)
     rows = rollout.deployments.filter(silent, state__in=IN_FLIGHT, offered_at__lte=since)
     return rows.update(state=DeploymentState.DARK, updated_at=now)
+
+
+def _note_returned(rows: QuerySet[Deployment], now: dt.datetime) -> None:
+    """Frames that know of the order to go back and neither play nor fetch the release any more have returned."""
+    known = Q(frame__reported__desired_version__gte=F("desired_version"))
+    still = Q(frame__reported__release=F("rollout__release")) | Q(frame__reported__target=F("rollout__release"))
+    rows = rows.filter(known, state=DeploymentState.RETURNING).exclude(still)
+    returned = Deployment.objects.filter(pk__in=rows.values("pk"))
+    returned.update(state=DeploymentState.RETURNED, returned_at=now, updated_at=now)
 
 
 def _follow(row: Deployment, report: Report, failure: tuple[str, str], now: dt.datetime) -> None:

@@ -9,12 +9,14 @@ from collections.abc import Iterable, Sequence
 
 from django.db import connection
 from django.db.models import Exists, OuterRef, QuerySet
+from django.utils import timezone
 
 from fleet.groups import frames_in
 from fleet.models import Frame, FrameGroup
 from fleet.models import ReportedState as Reported
 from ota.domain.assignment import arm, household_number, stage_of
 from ota.domain.deployment import IN_FLIGHT, DeploymentState, Report, plays
+from ota.domain.plan import Plan
 from ota.locks import Lock, hold
 from ota.models import Deployment, DesiredState, Release, Rollout
 from ota.selectors import standing_offers
@@ -22,17 +24,26 @@ from ota.services import director
 from ota.services.transfer import Terms
 
 BATCH = 2_000
-ACTIVE = ("proposed", "running", "paused")
+ACTIVE = ("proposed", "scheduled", "running", "paused")
 SALT_DRAWS = 16
 
 _OFFERED = """
     UPDATE ota_deployment d SET state = o.state, desired_version = o.version, former_release_id = o.former,
-           offered_at = %(now)s, updated_at = %(now)s,
+           offered_at = coalesce(d.offered_at, %(now)s), attempted_at = %(now)s, attempts = d.attempts + 1,
+           updated_at = %(now)s,
            committed_at = CASE WHEN o.state = 'committed' THEN %(now)s::timestamptz END
     FROM unnest(%(ids)s::bigint[], %(states)s::text[], %(versions)s::bigint[], %(formers)s::text[])
          AS o (id, state, version, former)
     WHERE d.id = o.id
 """
+
+_RETURNING = """
+    UPDATE ota_deployment d SET state = 'returning', updated_at = %s, desired_version = o.version
+    FROM unnest(%s::text[], %s::bigint[]) AS o (frame_id, version)
+    WHERE d.rollout_id = %s AND d.frame_id = o.frame_id
+"""
+STRANDED = "no_former_release"
+"""Reason of a frame that cannot go back: nobody knows what it ran before."""
 
 
 def draw_salt(group: FrameGroup, shares: Sequence[float]) -> str:
@@ -55,30 +66,42 @@ def busy_with(frames: QuerySet[Frame], but: Rollout | None = None) -> QuerySet[D
     return found if but is None else found.exclude(rollout=but)
 
 
-def enlist(rollout: Rollout, shares: Sequence[float]) -> None:
+def enlist(rollout: Rollout, plan: Plan) -> None:
     """Bring the rollout's frames up to date with its group: new ones come in, ones that left before any offer go.
 
     A frame that another rollout has stays with that one; of two that look at the same time one waits.
     """
     hold(Lock.ROLLOUTS)
-    members = frames_in(rollout.group)
+    shares = plan.shares()
+    members = frames_in(rollout.group).filter(pin=None)
     others = Deployment.objects.filter(rollout__state__in=ACTIVE, frame=OuterRef("pk")).exclude(rollout=rollout)
     known = Deployment.objects.filter(rollout=rollout, frame=OuterRef("pk"))
     fresh = members.exclude(Exists(others)).exclude(Exists(known)).order_by("pk").values_list("pk", "household_id")
     rows = []
     for frame_id, household in fresh:
         u = household_number(rollout.salt, household)
-        rows.append(Deployment(rollout=rollout, frame_id=frame_id, u=u, arm=arm(u, shares), stage=stage_of(u, shares)))
+        rows.append(
+            Deployment(
+                rollout=rollout, frame_id=frame_id, u=u, arm=arm(u, shares, plan.holdback), stage=stage_of(u, shares)
+            )
+        )
     Deployment.objects.bulk_create(rows, batch_size=BATCH, ignore_conflicts=True)
     _never_offered(rollout).exclude(frame__in=members).delete()
 
 
-def offer(rollout: Rollout, number: int, now: dt.datetime) -> int:
-    """Offer the release to the frames of all stages up to ``number`` that had no offer yet. Returns how many.
+def waiting(rollout: Rollout, number: int) -> QuerySet[Deployment]:
+    """Frames of all stages up to ``number`` that had no offer yet."""
+    return _never_offered(rollout).filter(stage__lte=number)
+
+
+def offer_due(rollout: Rollout, plan: Plan, now: dt.datetime) -> int:
+    """Offer the release to those frames of the open stages that may have it now. Returns how many.
 
     A frame that runs the release already has committed at once, and gets the DesiredState all the same.
     """
-    rows = list(_never_offered(rollout).filter(stage__lte=number).order_by("frame_id").values_list("pk", "frame_id"))
+    rows = list(waiting(rollout, rollout.current_stage).order_by("frame_id").values_list("pk", "frame_id"))
+    if not rows:
+        return 0
     frame_ids = [frame_id for _, frame_id in rows]
     formers = _formers(frame_ids)
     done = {
@@ -86,7 +109,7 @@ def offer(rollout: Rollout, number: int, now: dt.datetime) -> int:
         for row in Reported.objects.filter(pk__in=frame_ids)
         if plays(Report(row.state, row.release, row.target, row.desired_version), rollout.release_id)
     }
-    versions = director.set_desired(frame_ids, rollout.release, now, _terms(rollout))
+    versions = director.set_desired(frame_ids, rollout.release, timezone.now(), _terms(rollout))
     with connection.cursor() as cursor:
         cursor.execute(
             _OFFERED,
@@ -101,28 +124,41 @@ def offer(rollout: Rollout, number: int, now: dt.datetime) -> int:
     return len(rows)
 
 
-def take_back(rollout: Rollout, now: dt.datetime, *, committed: bool) -> tuple[int, int]:
-    """Give offered frames the DesiredState they had before; ``committed`` frames too, or only the others.
+def withdraw(rollout: Rollout, now: dt.datetime) -> int:
+    """Frames in flight get the DesiredState they had before, and are pending again: no offer stands. Returns how many.
 
-    Returns (frames set back, updated frames that stay because nobody knows what they had). Frames that were meant to
-    run something else since are left alone. Those in flight are pending again: no offer stands.
+    Frames that were meant to run something else since are left alone, as are those that have committed.
     """
-    touched = standing_offers(rollout)
-    if not committed:
-        touched = touched.exclude(state=DeploymentState.COMMITTED)
+    touched = standing_offers(rollout).exclude(state=DeploymentState.COMMITTED).select_related("former_release")
+    wanted = {row.frame_id: row.former_release for row in touched if row.former_release_id != rollout.release_id}
+    director.set_desired_each(wanted, timezone.now(), _terms(rollout))
+    withdrawn = [*IN_FLIGHT, DeploymentState.DARK]
+    rollout.deployments.filter(state__in=withdrawn).update(state=DeploymentState.PENDING, updated_at=now)
+    return len(wanted)
+
+
+def send_back(rollout: Rollout, now: dt.datetime) -> tuple[int, int]:
+    """Every frame that was offered the release is told to run what it ran before, and is returning until it does.
+
+    Returns (frames told, updated frames that stay because nobody knows what they had). Frames that were meant to run
+    something else since are left alone.
+    """
     wanted: dict[str, Release | None] = {}
-    unknown = 0
-    for row in touched.select_related("former_release"):
+    stranded = []
+    for row in standing_offers(rollout).select_related("former_release"):
         if row.former_release_id == rollout.release_id:
             continue
         if row.former_release is None and row.state == DeploymentState.COMMITTED:
-            unknown += 1
-            continue
-        wanted[row.frame_id] = row.former_release
-    director.set_desired_each(wanted, now, _terms(rollout))
-    withdrawn = [*IN_FLIGHT, DeploymentState.DARK]
-    rollout.deployments.filter(state__in=withdrawn).update(state=DeploymentState.PENDING, updated_at=now)
-    return len(wanted), unknown
+            stranded.append(row.pk)
+        else:
+            wanted[row.frame_id] = row.former_release
+    versions = director.set_desired_each(wanted, timezone.now(), _terms(rollout))
+    with connection.cursor() as cursor:
+        cursor.execute(_RETURNING, [now, list(versions), list(versions.values()), rollout.pk])
+    rollout.deployments.filter(pk__in=stranded).update(reason=STRANDED, updated_at=now)
+    left = [*IN_FLIGHT, DeploymentState.DARK]
+    rollout.deployments.filter(state__in=left).update(state=DeploymentState.PENDING, updated_at=now)
+    return len(wanted), len(stranded)
 
 
 def _terms(rollout: Rollout) -> Terms:

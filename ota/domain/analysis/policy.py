@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 
 COMPLETION, POWER, LATENCY, FPS = "completion", "power", "latency", "fps"
 COMPLAINT, BREAKAGE, DARK = "complaint", "breakage", "dark"
+MARGINED = (COMPLETION, POWER, LATENCY, FPS, COMPLAINT)
+"""Metrics of which a stage can ask non-inferiority."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,79 @@
+"""What the engine knows of a rollout, from the tables: its state and the facts it decides by."""
+
+import datetime as dt
+import math
+
+from django.db.models import Count, Q
+
+from ota.domain import rollout as domain
+from ota.domain.analysis.verdict import Decision
+from ota.domain.deployment import DARK_AFTER, DeploymentState
+from ota.domain.gates import Facts, LookFacts, StageFacts
+from ota.domain.plan import GateKind, Plan, of_shares, read
+from ota.models import Freeze, Look, Rollout
+
+
+def plan_of(rollout: Rollout) -> Plan:
+    """The rollout's plan; of one from before there were plans, its stages."""
+    return read(rollout.plan) if rollout.plan else of_shares([stage.share for stage in rollout.stages.all()])
+
+
+def state_of(rollout: Rollout) -> domain.Rollout:
+    """The state as the domain wants it."""
+    plan = plan_of(rollout)
+    stages = tuple(
+        domain.Stage(row.share, GateKind(row.gate), row.dwell_h, row.opened_at, row.completed_at, row.accepted_failures)
+        for row in rollout.stages.order_by("number")
+    )
+    return domain.Rollout(
+        stages,
+        domain.RolloutState(rollout.state),
+        rollout.failure_limit,
+        plan.start_at,
+        plan.end_at,
+        plan.guardrails,
+        plan.emergency,
+        plan.benefit.metric if plan.benefit is not None else None,
+        rollout.overruled,
+    )
+
+
+def facts_of(rollout: Rollout, now: dt.datetime) -> Facts:
+    """Counts of its Deployments by stage, the newest look, the freeze, and who is still on the way back."""
+    tables: dict[int, dict[DeploymentState, int]] = {}
+    rows = rollout.deployments.filter(stage__isnull=False).order_by()
+    for stage, state, frames in rows.values_list("stage", "state").annotate(n=Count("id")):
+        tables.setdefault(stage or 0, {})[DeploymentState(state)] = frames
+    stages = {stage: StageFacts(counts) for stage, counts in tables.items()}
+    return Facts(stages, newest_look(rollout), frozen_because(), _returning(rollout, now))
+
+
+def newest_look(rollout: Rollout) -> LookFacts | None:
+    """The newest look at the evidence."""
+    look = Look.objects.filter(rollout=rollout).order_by("-id").first()
+    if look is None:
+        return None
+    return LookFacts(
+        number=look.pk,
+        stage=look.stage,
+        at=look.at,
+        decision=Decision(look.decision),
+        reason=look.reason,
+        metrics=tuple(look.metrics),
+        evidence=math.exp(min(look.log_total, 700.0)) if look.log_total is not None else 0.0,
+        needed=math.exp(look.needed),
+        benefit=look.benefit,
+    )
+
+
+def frozen_because() -> str | None:
+    """Why nothing may be offered now, None when it may."""
+    freeze = Freeze.objects.filter(lifted_at=None).order_by("-id").first()
+    return None if freeze is None else freeze.reason
+
+
+def _returning(rollout: Rollout, now: dt.datetime) -> int:
+    """Frames that were told to go back and are neither back nor silent."""
+    since = now - DARK_AFTER
+    heard = Q(frame__last_seen__gt=since) | Q(updated_at__gt=since)
+    return rollout.deployments.filter(heard, state=DeploymentState.RETURNING).count()
