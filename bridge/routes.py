@@ -19,6 +19,7 @@ from bridge import requests
 from bridge.inbox import Message
 from bridge.renewals import Renewals
 from fleet import metrics
+from fleet.services.event_times import Clocks
 from fleet.services.ingest import ingest, watermarks
 from fleet.services.reports import note_health, record_hellos, record_reported
 from fleet.services.sessions import note_sessions
@@ -59,6 +60,7 @@ class Work:
     """(the topic's frame, the name its payload claimed)."""
     sessions: list[tuple[str, tuple[str, datetime]]] = field(default_factory=list)
     """(the topic's frame, (its session, when it was heard)), of hellos that were sent just now."""
+    clocks: Clocks = field(default_factory=Clocks)
     events: int = 0
 
     def add(self, message: Message) -> None:
@@ -84,6 +86,7 @@ class Work:
                     batch = decode(message.payload, messages.TelemetryBatch)
                     if self._is_own(where.frame_id, batch.frame_id):
                         self.batches.append((where.frame_id, batch))
+                        self.clocks.hear(where.frame_id, batch, message.arrived, prompt=message.prompt)
                         self.events += len(batch.events)
                 case "request":
                     request = decode(message.payload, AnyRequest)
@@ -112,7 +115,7 @@ def perform(work: Work) -> list[Answer]:
     """Store everything and say what to answer. Raises the database's error when it cannot; nothing is lost then, and
     what was stored before counts nothing twice."""
     committed: dict[Outbox, int] = {}
-    for marks in _all_or_each(ingest, work.batches):
+    for marks in _all_or_each(lambda some: ingest(some, clocks=work.clocks), work.batches):
         committed |= marks
     newest_hello = dict(work.hellos)  # the last one of each frame
     enrolled: set[str] = set()

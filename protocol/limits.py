@@ -14,6 +14,8 @@ MAX_MESSAGE = CHUNK_SIZE
 
 MAX_EVENTS_PER_BATCH = 200
 MAX_TARGETS_PER_RELEASE = 16
+MAX_CONTEXT = 8
+"""Words that a playback says about itself."""
 MAX_TEXT = 500
 """Characters in a sentence that a frame reports."""
 

@@ -10,7 +10,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 
 from protocol.envelope import Envelope
 from protocol.errors import Reason
-from protocol.limits import MAX_EVENTS_PER_BATCH, MAX_OBJECT, MAX_PEM, MAX_TARGETS_PER_RELEASE, MAX_TEXT
+from protocol.limits import MAX_CONTEXT, MAX_EVENTS_PER_BATCH, MAX_OBJECT, MAX_PEM, MAX_TARGETS_PER_RELEASE, MAX_TEXT
 
 Sha256 = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
 FrameId = Annotated[str, Meta(pattern=r"^[a-z0-9](?:[a-z0-9-]{0,38}[a-z0-9])?\Z")]
@@ -26,6 +26,14 @@ Minutes = Annotated[int, Meta(ge=0, le=1_439)]
 """Of the day, in the frame's own time zone."""
 Seconds = Annotated[float, Meta(ge=0, le=86_400)]
 Watts = Annotated[float, Meta(ge=0, le=1_000)]
+ContextWord = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9_.-]{0,23}\Z")]
+CONTEXTS: dict[str, tuple[str, ...]] = {
+    "pose": ("frontal", "turned"),
+    "loudness": ("quiet", "normal", "loud"),
+    "runtime": ("npu", "cpu", "mixed"),
+}
+"""The context of a playback, and its words. A newer frame may send others; they are kept with their playback and not
+counted. ``device_agent.pipeline.context`` says how a frame finds out."""
 
 
 class Message(Struct, frozen=True, kw_only=True):
@@ -167,6 +175,8 @@ class PlaybackEvent(Event, frozen=True, kw_only=True, tag="playback"):
     completed: bool
     first_frame_ms: Annotated[float, Meta(ge=0, le=1e7)] | None = None
     fps: Annotated[float, Meta(ge=0, le=1e4)] | None = None
+    context: Annotated[dict[ContextWord, ContextWord], Meta(max_length=MAX_CONTEXT)] | UnsetType = UNSET
+    """In words of ``CONTEXTS`` what the film was made of; neither photo nor voice ever leaves a frame."""
 
 
 class Complaint(Event, frozen=True, kw_only=True, tag="complaint"):
@@ -203,6 +213,8 @@ class TelemetryBatch(Message, frozen=True, kw_only=True):
 
     frame_id: FrameId
     outbox_id: RandomId
+    sent_at: Millis | UnsetType = UNSET
+    """What the clock that dates the events said when this was sent: the backend learns by how much it is wrong."""
     events: Annotated[list[AnyEvent], Meta(min_length=1, max_length=MAX_EVENTS_PER_BATCH)]
 
 

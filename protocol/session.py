@@ -14,6 +14,8 @@ import random
 from collections.abc import Callable
 from typing import Protocol
 
+from msgspec import UNSET
+
 from protocol import topics
 from protocol.codec import decode, encode
 from protocol.errors import Refused
@@ -43,15 +45,22 @@ class Outbox(Protocol):
 
 
 class Session:
-    """``hello`` builds the Hello of this moment; ``desired`` receives the raw envelope of a DesiredState."""
+    """``hello`` builds the Hello of this moment; ``desired`` receives the raw envelope of a DesiredState. ``clock`` is
+    the one that dates events, in ms since 1970 UTC; without it, batches do not say when they were sent."""
 
     def __init__(
-        self, frame_id: str, outbox: Outbox, hello: Callable[[], Hello], desired: Callable[[bytes], None]
+        self,
+        frame_id: str,
+        outbox: Outbox,
+        hello: Callable[[], Hello],
+        desired: Callable[[bytes], None],
+        clock: Callable[[], int] | None = None,
     ) -> None:
         self._frame_id = frame_id
         self._outbox = outbox
         self._hello = hello
         self._desired = desired
+        self._clock = clock
         self._desired_topic = topics.frame_topic(frame_id, "desired")
         self._ack_topic = topics.frame_topic(frame_id, "ack")
         self._online = False
@@ -113,7 +122,12 @@ class Session:
         events = self._outbox.peek(MAX_EVENTS_PER_BATCH)
         if not events:
             return []
-        batch = TelemetryBatch(frame_id=self._frame_id, outbox_id=self._outbox.outbox_id, events=events)
+        batch = TelemetryBatch(
+            frame_id=self._frame_id,
+            outbox_id=self._outbox.outbox_id,
+            sent_at=UNSET if self._clock is None else self._clock(),
+            events=events,
+        )
         self._in_flight = events[-1].seq
         self._resend_at = now + ACK_TIMEOUT_S
         return [Publish(topics.frame_topic(self._frame_id, "events"), encode(batch))]

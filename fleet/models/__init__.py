@@ -5,7 +5,15 @@ from fleet.models.frames import Frame, FrameGroup, Household
 from fleet.models.identity import BrokerUsers, Claim, FrameCertificate, SpentNonce
 from fleet.models.reported import ReportedState
 from fleet.models.sessions import FrameSessions
-from fleet.models.telemetry import Complaint, FrameDay, HealthEvent, OutboxWatermark, Playback, PowerSample
+from fleet.models.telemetry import (
+    Complaint,
+    ContextDay,
+    FrameDay,
+    HealthEvent,
+    OutboxWatermark,
+    Playback,
+    PowerSample,
+)
 
 __all__ = [
     "ApiToken",
@@ -13,6 +21,7 @@ __all__ = [
     "BrokerUsers",
     "Claim",
     "Complaint",
+    "ContextDay",
     "Frame",
     "FrameCertificate",
     "FrameDay",

@@ -2,7 +2,7 @@
 
 from django.db import models
 from django.db.models import Q
-from django.utils import timezone
+from django.utils.timezone import now
 
 
 class Household(models.Model):
@@ -30,10 +30,14 @@ class Frame(models.Model):
     household = models.ForeignKey(Household, on_delete=models.PROTECT, related_name="frames")
     hardware = models.CharField(max_length=64)
     locale = models.CharField(max_length=64)
+    timezone = models.CharField(max_length=64, default="UTC")
+    """IANA name of where it hangs: rollouts keep to its own days and nights."""
+    site = models.CharField(max_length=64, blank=True)
+    """The uplink that it shares with other frames; "" for its household's own."""
     simulated = models.BooleanField(default=False)
     lifecycle = models.CharField(max_length=8, choices=Lifecycle.choices, default=Lifecycle.ACTIVE)
     """``Lifecycle``"""
-    enrolled_at = models.DateTimeField(default=timezone.now)
+    enrolled_at = models.DateTimeField(default=now)
     certificate_fingerprint = models.CharField(max_length=64, blank=True)
     """SHA-256 of the newest certificate (DER), in hex; empty before birth."""
     last_seen = models.DateTimeField(null=True, blank=True)

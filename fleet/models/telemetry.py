@@ -5,6 +5,7 @@ The unique constraint's index serves reads by frame too, so the foreign keys hav
 
 from typing import ClassVar
 
+from django.contrib.postgres.indexes import BrinIndex
 from django.db import models
 
 from fleet.models.frames import Frame
@@ -17,6 +18,7 @@ class Event(models.Model):
     outbox_id = models.UUIDField()
     seq = models.BigIntegerField()
     at = models.DateTimeField()
+    """When it happened, by a clock that was put right (``fleet.services.event_times``); never after ``received_at``."""
     release = models.CharField(max_length=64, blank=True)
     received_at = models.DateTimeField()
 
@@ -25,6 +27,8 @@ class Event(models.Model):
         constraints: ClassVar = [
             models.UniqueConstraint(fields=["frame", "outbox_id", "seq"], name="%(class)s_event_once"),
         ]
+        # Events lie in the table much as they came, so this small index finds all frames' events between two times.
+        indexes: ClassVar = [BrinIndex(fields=["at"], autosummarize=True, name="%(class)s_at")]
 
 
 class Playback(Event):
@@ -38,6 +42,8 @@ class Playback(Event):
     completed = models.BooleanField()
     first_frame_ms = models.FloatField(null=True)
     fps = models.FloatField(null=True)
+    context = models.JSONField(default=dict, blank=True)
+    """Words about the film, such as {"pose": "turned"}: ``protocol.messages.CONTEXTS``."""
 
 
 class Complaint(Event):
@@ -69,7 +75,11 @@ class HealthEvent(Event):
 
     class Meta(Event.Meta):
         abstract = False
-        indexes = (models.Index(fields=["-received_at"]), models.Index(fields=["frame", "-received_at"]))
+        indexes = (
+            *Event.Meta.indexes,
+            models.Index(fields=["-received_at"]),
+            models.Index(fields=["frame", "-received_at"]),
+        )
 
 
 class OutboxWatermark(models.Model):
@@ -84,7 +94,11 @@ class OutboxWatermark(models.Model):
 
 
 class FrameDay(models.Model):
-    """One frame's day (UTC) under one release: the roll-up that metrics are computed from."""
+    """One frame's day (UTC) under one release: the roll-up that metrics are computed from.
+
+    Latency (time to the first frame, ms) and frames per second are summed as natural logs, over the playbacks that
+    have them.
+    """
 
     frame = models.ForeignKey(Frame, on_delete=models.CASCADE, related_name="days", db_index=False)
     day = models.DateField()
@@ -94,7 +108,31 @@ class FrameDay(models.Model):
     complaints = models.IntegerField(default=0)
     power_sum_w = models.FloatField(default=0)
     power_samples = models.IntegerField(default=0)
+    latency_log_sum = models.FloatField(default=0)
+    latency_samples = models.IntegerField(default=0)
+    fps_log_sum = models.FloatField(default=0)
+    fps_samples = models.IntegerField(default=0)
 
     class Meta:
         constraints = (models.UniqueConstraint(fields=["frame", "day", "release"], name="frameday_once"),)
         indexes = (models.Index(fields=["release", "day"]), models.Index(fields=["day"]))
+
+
+class ContextDay(models.Model):
+    """One frame's day (UTC) under one release, as far as its playbacks had one context: a word of
+    ``protocol.messages.CONTEXTS``. A complaint counts where its playback does, on the playback's day."""
+
+    frame = models.ForeignKey(Frame, on_delete=models.CASCADE, related_name="+", db_index=False)
+    day = models.DateField()
+    key = models.CharField(max_length=24)
+    value = models.CharField(max_length=24)
+    release = models.CharField(max_length=64, blank=True)
+    playbacks = models.IntegerField(default=0)
+    completed = models.IntegerField(default=0)
+    complaints = models.IntegerField(default=0)
+
+    class Meta:
+        constraints = (
+            models.UniqueConstraint(fields=["frame", "day", "key", "value", "release"], name="contextday_once"),
+        )
+        indexes = (BrinIndex(fields=["day"], autosummarize=True, name="contextday_day"),)

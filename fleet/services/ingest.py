@@ -3,11 +3,13 @@
 The caller acknowledges to the frames only what is returned here, and only after the transaction has been committed.
 """
 
+from collections import Counter
 from datetime import datetime
 
 from django.db import connection, transaction
 
 from fleet import clock, metrics
+from fleet.services.event_times import Clocks, dated, millis
 from fleet.services.telemetry_rows import KINDS, Kind, Row, row
 from protocol.messages import TelemetryBatch
 
@@ -30,17 +32,25 @@ _SEEN_SQL = """
 """
 
 
-def ingest(batches: Batches, now: datetime | None = None) -> Watermarks:
+def ingest(batches: Batches, now: datetime | None = None, clocks: Clocks | None = None) -> Watermarks:
     """Store every event that is not there yet and count it into its frame's day, in one transaction.
+
+    ``now`` is the time of receipt; no event is stored as later than that. ``clocks`` says which frames' clocks are
+    wrong; without it, the batches are taken to have been sent just now. Of an event that comes again, the date that it
+    was stored with counts.
 
     Returns the committed watermark of each outbox. Events of frames that are not enrolled are dropped, counted and
     get no watermark. Raises what the database raises; then nothing was stored.
     """
     now = now or clock.now()
+    if clocks is None:
+        clocks = Clocks()
+        for frame_id, batch in batches:
+            clocks.hear(frame_id, batch, now)
     with metrics.INGEST_SECONDS.time(), transaction.atomic():
         known = _lock_known({frame_id for frame_id, _ in batches})
         kept = [(frame_id, batch) for frame_id, batch in batches if frame_id in known]
-        rows = _rows(kept)
+        rows = _rows(kept, clocks, millis(now))
         for kind, of_kind in rows.items():
             _store(kind, of_kind, now)
         watermarks = _advance(kept)
@@ -75,12 +85,18 @@ def _lock_known(frame_ids: set[str]) -> set[str]:
         return {frame_id for (frame_id,) in cursor.fetchall()}
 
 
-def _rows(batches: Batches) -> dict[Kind, list[Row]]:
+def _rows(batches: Batches, clocks: Clocks, received_ms: int) -> dict[Kind, list[Row]]:
     rows: dict[Kind, list[Row]] = {}
+    moved: Counter[str] = Counter()
     for frame_id, batch in batches:
+        shift = clocks.shift_ms(frame_id)
         for event in batch.events:
             kind = KINDS[type(event)]
-            rows.setdefault(kind, []).append(row(kind, frame_id, batch.outbox_id, event))
+            when = dated(event.at, shift, received_ms)
+            moved[when.why] += 1
+            rows.setdefault(kind, []).append(row(kind, frame_id, batch.outbox_id, event, when))
+    for why in filter(None, moved):
+        metrics.EVENTS_REDATED.labels(why).inc(moved[why])
     return rows
 
 

@@ -3,6 +3,10 @@
 One ``Kind`` for each table. Rows are copied into a temporary table and go from there into the real one with
 ``ON CONFLICT DO NOTHING``; only rows that were really new are returned and counted, in the same statement, so an event
 that comes again counts nothing.
+
+Playbacks are counted by their context too (``fleet_contextday``), and complaints there where their playback is. Which
+of the two comes first does not matter; they are sought in the same outbox within ``NEAR`` numbers of each other, which
+is more than the films a frame still takes complaints about, so the search costs the same however long a frame lives.
 """
 
 import json
@@ -11,7 +15,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from protocol.messages import AnyEvent, Complaint, HealthEvent, PlaybackEvent, PowerSample
+from msgspec import UnsetType
+
+from fleet.services.event_times import Dated
+from protocol.messages import CONTEXTS, AnyEvent, Complaint, HealthEvent, PlaybackEvent, PowerSample
+
+NEAR = 1_000
+"""Sequence numbers between a playback and a complaint about it, at most."""
 
 Row = tuple[object, ...]
 
@@ -32,14 +42,15 @@ def clean(text: str) -> str:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Kind:
-    """One kind of event: its table, the columns after ``KEY_COLUMNS``, its values in that order, and what its new rows
-    add to ``fleet_frameday``."""
+    """One kind of event: its table, the columns after ``KEY_COLUMNS``, its values in that order, what its new rows add
+    to ``fleet_frameday``, and the rows they add to ``fleet_contextday`` ("" for none)."""
 
     label: str
     table: str
     columns: dict[str, str]
     values: Callable[[Any], Row]
     adds: dict[str, str]
+    contexts: str = ""
 
     @property
     def staging(self) -> str:
@@ -71,8 +82,9 @@ class Kind:
         sums = ", ".join(self.adds)
         grown = ", ".join(f"{name} = fleet_frameday.{name} + excluded.{name}" for name in self.adds)
         rest = [name for name in DAY_SUMS if name not in self.adds]
+        contexts = f"counted AS ({_CONTEXT_INSERT.format(rows=self.contexts)}) " if self.contexts else ""
         return (
-            f"WITH fresh AS ({insert} RETURNING *) "  # noqa: S608
+            f"WITH fresh AS ({insert} RETURNING *){', ' if contexts else ' '}{contexts}"  # noqa: S608
             f"INSERT INTO fleet_frameday (frame_id, day, release, {sums}, {', '.join(rest)}) "
             "SELECT frame_id, (at AT TIME ZONE 'UTC')::date AS day, release, "
             f"{', '.join(self.adds.values())}, {', '.join('0' for _ in rest)} "
@@ -85,7 +97,48 @@ class Kind:
         return ", ".join([*KEY_COLUMNS, *self.columns])
 
 
-DAY_SUMS = ("playbacks", "completed", "complaints", "power_sum_w", "power_samples")
+DAY_SUMS = (
+    "playbacks",
+    "completed",
+    "complaints",
+    "power_sum_w",
+    "power_samples",
+    "latency_log_sum",
+    "latency_samples",
+    "fps_log_sum",
+    "fps_samples",
+)
+
+_KNOWN = ", ".join(f"('{key}', '{value}')" for key, values in CONTEXTS.items() for value in values)
+_CONTEXT_INSERT = (
+    "INSERT INTO fleet_contextday (frame_id, day, key, value, release, playbacks, completed, complaints) "  # noqa: S608
+    "SELECT frame_id, (at AT TIME ZONE 'UTC')::date AS day, key, value, release, "
+    "sum(playbacks), sum(completed), sum(complaints) FROM ({rows}) AS come "
+    f"JOIN (VALUES {_KNOWN}) AS known(key, value) ON context->>key = value "
+    "GROUP BY frame_id, day, key, value, release ORDER BY frame_id, day, key, value, release "
+    "ON CONFLICT (frame_id, day, key, value, release) DO UPDATE SET "
+    "playbacks = fleet_contextday.playbacks + excluded.playbacks, "
+    "completed = fleet_contextday.completed + excluded.completed, "
+    "complaints = fleet_contextday.complaints + excluded.complaints"
+)
+_SHOWN = (
+    "SELECT frame_id, at, release, context, 1 AS playbacks, completed::int AS completed, "  # noqa: S608
+    "(SELECT count(*) FROM fleet_complaint AS c WHERE c.frame_id = fresh.frame_id AND c.outbox_id = fresh.outbox_id "
+    f"AND c.seq BETWEEN fresh.seq - {NEAR} AND fresh.seq + {NEAR} AND c.playback_id = fresh.playback_id) AS complaints "
+    "FROM fresh WHERE context <> '{}'"
+)
+_COMPLAINED = (
+    "SELECT p.frame_id, p.at, p.release, p.context, 0 AS playbacks, 0 AS completed, 1 AS complaints "  # noqa: S608
+    "FROM fresh JOIN LATERAL (SELECT * FROM fleet_playback AS p WHERE p.frame_id = fresh.frame_id "
+    f"AND p.outbox_id = fresh.outbox_id AND p.seq BETWEEN fresh.seq - {NEAR} AND fresh.seq + {NEAR} "
+    "AND p.playback_id = fresh.playback_id ORDER BY p.seq LIMIT 1) AS p ON true"
+)
+
+
+def _context(words: dict[str, str] | UnsetType) -> str:
+    """As JSON; the words are plain, says the protocol."""
+    return "{}" if isinstance(words, UnsetType) or not words else json.dumps(words)
+
 
 PLAYBACK = Kind(
     label="playback",
@@ -99,6 +152,7 @@ PLAYBACK = Kind(
         "completed": "boolean",
         "first_frame_ms": "float8",
         "fps": "float8",
+        "context": "jsonb",
     },
     values=lambda e: (
         e.playback_id,
@@ -109,8 +163,17 @@ PLAYBACK = Kind(
         e.completed,
         e.first_frame_ms,
         e.fps,
+        _context(e.context),
     ),
-    adds={"playbacks": "count(*)", "completed": "count(*) FILTER (WHERE completed)"},
+    adds={
+        "playbacks": "count(*)",
+        "completed": "count(*) FILTER (WHERE completed)",
+        "latency_log_sum": "coalesce(sum(ln(first_frame_ms)) FILTER (WHERE first_frame_ms > 0), 0)",
+        "latency_samples": "count(*) FILTER (WHERE first_frame_ms > 0)",
+        "fps_log_sum": "coalesce(sum(ln(fps)) FILTER (WHERE fps > 0), 0)",
+        "fps_samples": "count(*) FILTER (WHERE fps > 0)",
+    },
+    contexts=_SHOWN,
 )
 COMPLAINT = Kind(
     label="complaint",
@@ -118,6 +181,7 @@ COMPLAINT = Kind(
     columns={"playback_id": "uuid", "kind": "varchar"},
     values=lambda e: (e.playback_id, e.kind),
     adds={"complaints": "count(*)"},
+    contexts=_COMPLAINED,
 )
 POWER = Kind(
     label="power",
@@ -149,6 +213,6 @@ KINDS: dict[type[AnyEvent], Kind] = {
 }
 
 
-def row(kind: Kind, frame_id: str, outbox_id: str, event: AnyEvent) -> Row:
+def row(kind: Kind, frame_id: str, outbox_id: str, event: AnyEvent, when: Dated) -> Row:
     """The event as a row of ``kind``'s temporary table."""
-    return (frame_id, outbox_id, event.seq, moment(event.at), event.release or "", *kind.values(event))
+    return (frame_id, outbox_id, event.seq, moment(when.at), event.release or "", *kind.values(event))
