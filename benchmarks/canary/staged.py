@@ -1,0 +1,195 @@
+"""One staged rollout in a simulated world, judged by the product: assignment, table, evidence, verdict, next stage.
+
+Nothing of the decision is implemented here. What is: who plays what (``world``), sums by frame and day as telemetry
+makes them, and the clock. A look is taken every 3 hours for at most 28 days; the rollout ends when it is rolled back or
+when the last stage with margins is promoted.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.canary.world import Effect, Model, World
+from ota.domain import assignment
+from ota.domain.analysis import logrank
+from ota.domain.analysis.evaluate import evaluate
+from ota.domain.analysis.policy import BREAKAGE, COMPLAINT, COMPLETION, DARK, POWER, Policy, Stage
+from ota.domain.analysis.table import HOURS, Arm, Days, Frames, IntArray, Sums, Table, build
+from ota.domain.analysis.verdict import Decision, Evidence, Verdict, judge
+
+LOOK_H = 3
+INSTALL_H = 1.0
+"""From the offer until a canary that breaks has broken."""
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """How a rollout ended: ``decision`` HOLD means that nothing was decided. ``opened_h`` are the hours at which stages
+    opened, ``metrics`` what a rollback was about."""
+
+    decision: Decision
+    hours: float
+    opened_h: tuple[float, ...]
+    metrics: tuple[str, ...]
+
+
+class Ledger:
+    """What telemetry has brought of one rollout so far: sums by frame and day, first events."""
+
+    def __init__(self, world: World, effect: Effect, shares: Sequence[float], salt: str, policy: Policy) -> None:
+        n = world.model.frames
+        self.world, self.effect, self.policy = world, effect, policy
+        self.number = np.array([assignment.household_number(salt, f"household-{i}") for i in range(n)])
+        reservoir = [assignment.arm(u, shares) == "control" for u in self.number.tolist()]
+        self.arm = np.where(reservoir, int(Arm.CONTROL), int(Arm.NEITHER)).astype(np.int64)
+        self.offered_h = np.full(n, np.inf)
+        hit = world.random.random(n) < effect.share
+        self._drop = np.where(hit, effect.completion / effect.share, 0.0)
+        self._fate = world.random.random(n)
+        shape = (n, int(policy.last_day) + 1)
+        self.played, self.released, self.complained = np.zeros(shape), np.zeros(shape), np.zeros(shape)
+        self.sums = {name: np.zeros(shape) for name in (COMPLETION, *world.logs)}
+        never = np.full(n, np.inf)
+        self.first_h = {COMPLAINT: never.copy(), BREAKAGE: world.breaks_h.copy(), DARK: never.copy()}
+        self._gone_h = never.copy()  # silenced for good by the release
+        self._owed = np.zeros(n)  # complaints that incidents still bring
+        self.now_h = 0
+        self._open_day(0)
+
+    def offer(self, share: float) -> None:
+        """Offer the release, now, to everybody of the stage who does not have it yet."""
+        new = np.array([assignment.exposed(u, share) for u in self.number.tolist()]) & ~np.isfinite(self.offered_h)
+        self.arm[new] = int(Arm.CANARY)
+        self.offered_h[new] = self.now_h
+        day = self.now_h // 24
+        # What a frame did earlier on the day of its offer belongs to no arm.
+        for sums in (self.played, self.released, self.complained, *self.sums.values()):
+            sums[new, day] = 0.0
+        soon = self.now_h + INSTALL_H
+        first = self.first_h[BREAKAGE]
+        broken = new & (self._fate < self.effect.broken)
+        first[broken] = np.minimum(first[broken], soon)
+        self._gone_h[new & (self._fate < self.effect.silent)] = soon
+
+    def _open_day(self, day: int) -> None:
+        self._day = self.world.playbacks(day)
+        self._chance = self.world.completes(self.world.shocks())
+
+    def advance(self, hours: int) -> None:
+        """Let people play for so many hours, within one day."""
+        day, effect, n = self.now_h // 24, self.effect, self.world.model.frames
+        bounds = np.searchsorted(self._day.hour, (self.now_h, self.now_h + hours))
+        part = np.arange(bounds[0], bounds[1])
+        part = part[self._gone_h[self._day.frame[part]] > self._day.hour[part]]
+        frame, hour = self._day.frame[part], self._day.hour[part]
+        has = np.isfinite(self.offered_h)[frame] & (self._fate >= effect.broken)[frame]
+        done = self._day.done[part] < np.clip(self._chance[frame] + self._drop[frame] * has, 0.0, 1.0)
+        self.played[:, day] += np.bincount(frame, minlength=n)
+        self.released[:, day] += np.bincount(frame, has, n)
+        self.sums[COMPLETION][:, day] += np.bincount(frame, done, n)
+        for name, values in self._day.logged.items():
+            value = values[part] + effect.power * has if name == POWER else values[part]
+            self.sums[name][:, day] += np.bincount(frame, value, n)
+        begun = self._day.incident[part] < self.world.incidents[frame] * np.where(has, effect.complaints, 1.0)
+        self._complain(frame, hour, begun, day)
+        self.now_h += hours
+        self._go_dark()
+        if self.now_h % 24 == 0:
+            self._open_day(day + 1)
+
+    def _complain(self, frame: IntArray, hour: IntArray, begun: NDArray[np.bool_], day: int) -> None:
+        """Complaints at the playbacks from an incident on, as many as it brings."""
+        n = self.world.model.frames
+        start = np.where(self._owed > 0, 0, len(frame))
+        np.minimum.at(start, frame[begun], np.flatnonzero(begun))
+        if begun.any():
+            self._owed += self.world.complaints(np.bincount(frame[begun], minlength=n))
+        now = np.flatnonzero(np.arange(len(frame)) >= start[frame])
+        self.complained[frame[now], day] = 1.0
+        np.minimum.at(self.first_h[COMPLAINT], frame[now], hour[now] + 0.5)
+        self._owed = np.maximum(0.0, self._owed - np.bincount(frame[now], minlength=n))
+
+    def _go_dark(self) -> None:
+        silent, model = self.world.silent_h, self.world.model
+        away = (silent <= self.now_h) & (self.now_h < silent + model.silence_h)
+        contact = np.minimum(np.where(away, silent, float(self.now_h)), self._gone_h)
+        self.first_h[DARK] = logrank.first_dark(contact, self.first_h[DARK], float(self.now_h), self.policy)
+
+    def table(self) -> Table:
+        """The frame-day table of this hour, as the product sees it."""
+        n, world = self.world.model.frames, self.world
+        days = min((self.now_h - 1) // 24, self.played.shape[1] - 1) + 1
+        played = self.played[:, :days].ravel()
+        rows = np.flatnonzero(played)
+        never = np.full(n, np.inf)
+        frames = Frames(
+            hardware=world.hardware,
+            arm=self.arm,
+            offered_h=self.offered_h,
+            entered_h=np.zeros(n),
+            left_h=never,
+            history=world.history,
+            history_complaints=world.history_complaints,
+            history_days=np.full(n, float(world.model.history_days)),
+            first_h=self.first_h,
+        )
+        count = played[rows]
+        measures = {measure.name for measure in self.policy.measures}
+        table_days = Days(
+            frame=rows // days,
+            day=rows % days,
+            playbacks=count,
+            under_release=self.released[:, :days].ravel()[rows],
+            complained=self.complained[:, :days].ravel()[rows],
+            sums={
+                name: Sums(total[:, :days].ravel()[rows], count)
+                for name, total in self.sums.items()
+                if name in measures
+            },
+        )
+        return build(frames, table_days, float(self.now_h))
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """One look, for whoever watches a rollout."""
+
+    table: Table
+    stage: Stage
+    in_stage_h: float
+    evidence: Evidence
+    verdict: Verdict
+
+
+def run(
+    model: Model,
+    effect: Effect,
+    stages: Sequence[Stage],
+    policy: Policy,
+    seed: Sequence[int],
+    watch: Callable[[Look], None] | None = None,
+) -> Result:
+    """One rollout in a fleet of its own. ``watch`` sees every look."""
+    random = np.random.default_rng(seed)
+    ledger = Ledger(World(model, random), effect, [stage.share for stage in stages], random.bytes(8).hex(), policy)
+    opened: list[float] = []
+    tested = [stage for stage in stages if stage.share < 1.0]
+    for stage in tested:
+        ledger.offer(stage.share)
+        opened.append(float(ledger.now_h))
+        while True:
+            ledger.advance(LOOK_H)
+            table, in_stage_h = ledger.table(), ledger.now_h - opened[-1]
+            evidence = evaluate(table, stage, 0.0, policy)
+            verdict = judge(evidence, stage, in_stage_h, policy)
+            if watch is not None:
+                watch(Look(table, stage, in_stage_h, evidence, verdict))
+            if verdict.decision is Decision.ROLLBACK:
+                return Result(verdict.decision, float(ledger.now_h), tuple(opened), verdict.metrics)
+            if verdict.decision is Decision.PROMOTE:
+                break
+            if ledger.now_h >= policy.last_day * HOURS:
+                return Result(verdict.decision, float(ledger.now_h), tuple(opened), verdict.metrics)
+    return Result(Decision.PROMOTE, float(ledger.now_h), tuple(opened), ())
