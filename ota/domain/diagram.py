@@ -41,9 +41,11 @@ Written by `python -m ota.domain.diagram` from the tables in `ota/domain/rollout
 
 ## Rollout
 
-Where two-person approval is on (`FRAMEFLEET_TWO_PERSON=1`), a rollout begins as a proposal that somebody else approves.
-A stage is complete when every Deployment in it is committed, failed, reverted or dark, and at least one has committed.
-The rollout pauses itself when more than {rollout.FAILURE_LIMIT:.0%} of a stage's frames failed or reverted, except that
+Where two-person approval is on (`FRAMEFLEET_TWO_PERSON=1`), and in every emergency, a draft becomes a proposal that
+somebody else approves. A stage is complete when every Deployment in it is committed, failed, reverted or dark, and at
+least one has committed; what else the next stage waits for is its gate's business (a person, evidence, hours of dwell).
+While a rollout runs or is paused, a verdict ROLLBACK rolls it back by itself, or pauses it where its plan says so; one
+with an end is rolled back then. The rollout pauses itself when more than {rollout.FAILURE_LIMIT:.0%} of a stage's frames failed or reverted, except that
 {rollout.TOLERATED_FAILURES} such frame is tolerated in any stage.
 
 ```mermaid
@@ -53,8 +55,8 @@ The rollout pauses itself when more than {rollout.FAILURE_LIMIT:.0%} of a stage'
 ## Deployment
 
 Reports only move a Deployment forward. A frame is dark after {deployment.DARK_AFTER.total_seconds() / 3600:.0f} h of
-silence since the offer. An abort or a rollback sets Deployments in flight and dark ones back to pending: no offer
-stands any longer.
+silence since the offer. An abort sets Deployments in flight and dark ones back to pending: no offer stands any longer.
+A rollback tells whatever was offered to return, and is over when every such frame has returned or is silent.
 
 ```mermaid
 {deployment_diagram()}

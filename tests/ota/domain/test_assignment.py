@@ -3,11 +3,10 @@
 import hashlib
 from itertools import pairwise
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ota.domain.assignment import arm, check_shares, exposed, household_number, stage_of
+from ota.domain.assignment import arm, exposed, household_number, stage_of
 
 salts = st.text("0123456789abcdef", min_size=32, max_size=32)
 households = st.text(min_size=1, max_size=20)
@@ -58,15 +57,3 @@ def test_shares_hold_for_many_households_and_salts_are_independent() -> None:
     # Binomial: sd of 20,000 draws at 25 % is 61, at 6.25 % 34; five of them are never seen.
     assert abs(len(first) - 5_000) < 5 * 61
     assert abs(len(first & second) - 1_250) < 5 * 34
-
-
-@pytest.mark.parametrize("shares", [[], [0], [-0.1, 1], [0.5, 0.5], [0.5, 0.2], [1.01], [float("nan")], [0.01] * 11])
-def test_shares_that_make_no_sense_are_refused(shares: list[float]) -> None:
-    with pytest.raises(ValueError, match=r"\w+ .+\."):
-        check_shares(shares)
-
-
-def test_plain_shares_are_fine() -> None:
-    check_shares([1.0])
-    check_shares([0.01, 0.05, 0.25, 1.0])
-    check_shares([0.5])

@@ -25,14 +25,15 @@ S = DeploymentState
 NEW, OLD, OTHER = "a" * 64, "b" * 64, "c" * 64
 OFFER = Offer(NEW, 7)
 NOW = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
-states = st.sampled_from(DeploymentState)
+heard = st.sampled_from([*PROGRESS[2:], *sorted(FINISHED)])
+"""What a report can say."""
 
 
 def rank(state: DeploymentState) -> int:
     return len(PROGRESS) if state in FINISHED else PROGRESS.index(state)
 
 
-@given(states.filter(lambda s: s is not S.DARK), st.lists(states.filter(lambda s: s is not S.DARK), max_size=30))
+@given(st.sampled_from([*PROGRESS, *sorted(FINISHED)]), st.lists(heard, max_size=30))
 def test_progress_never_goes_back(state: DeploymentState, reports: list[DeploymentState]) -> None:
     for to in reports:
         after = move(state, to)
@@ -40,15 +41,12 @@ def test_progress_never_goes_back(state: DeploymentState, reports: list[Deployme
         state = after
 
 
-@given(st.lists(states, max_size=30))
-def test_nothing_leaves_committed(reports: list[DeploymentState]) -> None:
-    state = S.COMMITTED
-    for to in reports:
-        state = move(state, to)
-    assert state is S.COMMITTED
+@given(st.sampled_from([S.COMMITTED, S.RETURNING, S.RETURNED]), st.lists(heard, max_size=30))
+def test_no_report_leaves_committed_nor_the_way_back(state: DeploymentState, reports: list[DeploymentState]) -> None:
+    assert all(move(state, to) is state for to in reports)
 
 
-@given(st.sampled_from(sorted(FAILURES)), st.lists(states, max_size=30))
+@given(st.sampled_from(sorted(FAILURES)), st.lists(heard, max_size=30))
 def test_a_failure_stays_unless_the_release_plays_after_all(
     state: DeploymentState, reports: list[DeploymentState]
 ) -> None:
@@ -56,6 +54,11 @@ def test_a_failure_stays_unless_the_release_plays_after_all(
     for to in reports:
         state = move(state, to)
     assert state is expected
+
+
+def test_whatever_was_offered_can_be_told_to_return_unless_it_went_back_itself() -> None:
+    assert {state for state, to in TRANSITIONS.items() if S.RETURNING in to} == {*IN_FLIGHT, S.DARK, S.COMMITTED}
+    assert move(S.RETURNING, S.RETURNED) is S.RETURNED
 
 
 def test_every_state_has_a_row_and_dark_is_reached_in_flight_only() -> None:

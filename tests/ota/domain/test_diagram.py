@@ -13,7 +13,7 @@ def test_the_page_in_docs_is_the_one_the_tables_make() -> None:
 
 def test_every_action_has_a_word_and_every_transition_a_line() -> None:
     assert set(WORDS) == set(Action.__args__)
-    assert len(rollout_diagram().splitlines()) == 3 + len(TRANSITIONS)
+    assert len(rollout_diagram().splitlines()) == 2 + len(TRANSITIONS)
     assert "paused --> running: resume" in rollout_diagram()
     assert "dark --> committed" in deployment_diagram()
     assert "committed --> " not in deployment_diagram()
