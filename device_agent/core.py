@@ -177,6 +177,12 @@ class FrameCore:
         self._watch.played(now, release, crash)
         return self._drain()
 
+    def greet(self, now: float) -> list[Command]:
+        """Say hello although it is not due. Whose days pass in seconds says something every day in this way."""
+        self._now = now
+        self._out += self._session.greet()
+        return self._drain()
+
     def stop(self, now: float) -> None:
         """The agent is about to end in order. What the frame would say now it says after its next start."""
         self._watch.stop(now)

@@ -32,7 +32,7 @@ class PeopleClock:
         return clock
 
     def __str__(self) -> str:
-        return f"{self.began_ms}/{self.days_ago:g}/{self.day_seconds:g}"
+        return f"{self.began_ms}/{self.days_ago:.12g}/{self.day_seconds:.12g}"
 
     @property
     def start_ms(self) -> int:

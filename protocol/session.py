@@ -132,6 +132,10 @@ class Session:
         self._resend_at = now + ACK_TIMEOUT_S
         return [Publish(topics.frame_topic(self._frame_id, "events"), encode(batch))]
 
+    def greet(self) -> list[Command]:
+        """Say hello once, outside of its turn: for who has been silent for long by a clock that runs ahead."""
+        return [Publish(topics.frame_topic(self._frame_id, "hello"), encode(self._hello()))] if self._online else []
+
     def _acknowledged(self, ack: Ack, now: float) -> list[Command]:
         self._greeted = self._greeted or ack.hello is True
         if ack.desired_version > self._hello().desired_version:
@@ -152,7 +156,7 @@ class Session:
     def _say_hello(self, now: float) -> list[Command]:
         self._hello_at = now + HELLO_RETRY_S[min(self._hello_tries, len(HELLO_RETRY_S) - 1)]
         self._hello_tries += 1
-        return [Publish(topics.frame_topic(self._frame_id, "hello"), encode(self._hello()))]
+        return self.greet()
 
     def _ask_again(self, now: float) -> list[Command]:
         # A subscription made in a broker's first second can miss its retained message for good: subscribe anew.

@@ -107,6 +107,11 @@ class FrameDriver:
             self._happenings.put_nowait(self._wake)
             self._woken = True
 
+    def greet(self) -> None:
+        """The frame has been silent for long; from the loop's thread."""
+        with suppress(asyncio.QueueFull):
+            self._happenings.put_nowait(self.core.greet)
+
     def played(self, release: str, films: int) -> None:
         """Films of a release on probation were shown; from the loop's thread. While the queue is full they go
         uncounted: probation lasts longer, nothing is lost."""

@@ -25,6 +25,7 @@ from simulator.trust import TrustCache
 MAX_FRAMES = 50_000
 MAX_ANCHOR = 64 * 1024
 OUTBOX_EVENTS = 1_000
+SETTLED = frozenset({"idle", "committed", "reverted", "failed"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +66,13 @@ class SimulatedFrame:
     trials: SharedTrials
     segment: str
     appended: int = 0
+    told_ms: int = 0
+    """People's time when the frame last had something to say."""
+
+    @property
+    def settled(self) -> bool:
+        """Whether what it plays is not about to change."""
+        return self.core.journal.state in SETTLED
 
     def live(self, until_ms: int) -> Lived:
         """Let the people live up to ``until_ms`` (simulated)."""
@@ -77,6 +85,8 @@ class SimulatedFrame:
             events += 1
             films += isinstance(event, PlaybackEvent)
         self.appended += events
+        if events:
+            self.told_ms = until_ms
         return Lived(events, films, release)
 
 
@@ -156,4 +166,5 @@ def make_frame(
         epoch=MemoryEpoch(),
     )
     core = FrameCore(enrolled.identity, ports, retry, policy)
-    return SimulatedFrame(core, outbox, store, people, shared.trials, segment_of(enrolled.identity.locale))
+    segment = segment_of(enrolled.identity.locale)
+    return SimulatedFrame(core, outbox, store, people, shared.trials, segment, told_ms=people.now_ms)

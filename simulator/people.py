@@ -140,7 +140,9 @@ class Household:
 
     def __post_init__(self) -> None:
         assumed = self.assumed
-        self._draw = draw = Random(f"{self.seed}:{self.name}")
+        draw = Random(f"{self.seed}:{self.name}")
+        # Another stream than the traits', and another one for each day they begin on: history does not repeat itself.
+        self._draw = Random(f"{self.seed}:{self.name}:{self.now_ms // DAY_MS}")
         self.activity = draw.gammavariate(assumed.activity_shape, assumed.activity_scale)
         spread = 1 / assumed.completion_icc - 1
         share = draw.betavariate(assumed.completion * spread, (1 - assumed.completion) * spread)

@@ -39,6 +39,11 @@ log = logging.getLogger(__name__)
 
 DAY_S = 86_400.0
 LIVE_EVERY_S = 0.25
+TURN_DAYS, TURN_S = 0.25, 3.0
+"""People's time, and real time at most, that a settled frame's household lives at once: few batches, each of some
+events. A frame on which something happens to its release has a turn every LIVE_EVERY_S."""
+SILENCE_MS = 16 * 3_600_000
+"""Of people's time: a frame in front of which nobody played for so long says hello. Dark is 24 hours."""
 STATUS_EVERY_S = 2.0
 TIDY_EVERY_S = 60.0
 STOP_S = 3.0
@@ -58,6 +63,8 @@ class Options:
     day_seconds: float
     start_days_ago: float
     seed: int
+    clock: PeopleClock | None = None
+    """The clock the backend lives by too. Otherwise people begin to live when the process does."""
 
 
 class Simulator:
@@ -71,6 +78,7 @@ class Simulator:
         self._names: dict[str | None, str] = {None: "blank"}
         """Release -> how the status line calls it."""
         self._tidied = time.monotonic()
+        self._turns = max(1, round(min(TURN_S, TURN_DAYS * clock.day_seconds) / LIVE_EVERY_S))
 
     async def run(self, stop: asyncio.Event) -> dict[str, Any]:
         """Until ``stop`` is set; connections are then closed within STOP_S. Returns the figures of that moment."""
@@ -109,14 +117,14 @@ class Simulator:
         }
 
     async def _live(self) -> None:
+        beat = 0
         while True:
+            beat += 1
             until = self._clock.at(wall_clock_ms())
             for number, (frame, driver) in enumerate(zip(self.frames, self.drivers, strict=True)):
-                lived = frame.live(until)
-                if lived.events:
-                    driver.wake_up()
-                if lived.films and lived.release is not None and frame.core.journal.probation is not None:
-                    driver.played(lived.release, lived.films)
+                if frame.settled and (number + beat) % self._turns:
+                    continue
+                _live_on(frame, driver, until)
                 if number % 100 == 99:
                     await asyncio.sleep(0)  # messages go before people
             if time.monotonic() - self._tidied > TIDY_EVERY_S:
@@ -136,6 +144,17 @@ class Simulator:
             manifest = decode(self._shared.content.artifacts[release], ReleaseManifest)
             self._names[release] = f"{manifest.name} {manifest.version}"
         return self._names[release]
+
+
+def _live_on(frame: SimulatedFrame, driver: FrameDriver, until_ms: int) -> None:
+    lived = frame.live(until_ms)
+    if lived.events:
+        driver.wake_up()
+    elif until_ms - frame.told_ms > SILENCE_MS:
+        frame.told_ms = until_ms
+        driver.greet()
+    if lived.films and lived.release is not None and frame.core.journal.probation is not None:
+        driver.played(lived.release, lived.films)
 
 
 def status_line(status: dict[str, Any]) -> str:
@@ -164,7 +183,7 @@ async def simulate(options: Options) -> dict[str, Any]:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     executor = ThreadPoolExecutor(WORKERS, thread_name_prefix="work")
-    clock = PeopleClock(began, options.start_days_ago, options.day_seconds)
+    clock = options.clock or PeopleClock(began, options.start_days_ago, options.day_seconds)
     broker = Broker(host, port, executor)
     try:
         frames = await _born(enrolled, shared, factory, clock, options.seed, executor)
@@ -194,7 +213,7 @@ async def _born(
         raise ConfigError(f"The factory's release cannot play: {refused.detail}") from None
     if report.failure is not None:
         raise ConfigError(f"The factory's release does not pass its own trial: {report.failure.detail}")
-    start = clock.at(clock.began_ms)
+    start = clock.start_ms
     policy = TrialPolicy(rate=DAY_S / clock.day_seconds)
     return [
         make_frame(
