@@ -81,14 +81,14 @@ def test_a_rollout_that_fails_inside_holds_up_no_other(
     frames(2, "en", "en")
     odd = rollouts.start(release_1_0, zh, [1.0], "li", "")
     other = rollouts.start(release_1_0, FrameGroup.objects.create(name="en", query="locale=en"), [1.0], "li", "")
-    offer = offers.offer
+    offer = offers.offer_due
 
     def broken(rollout: Rollout, *rest: Any) -> int:
         if rollout.pk == odd.pk:
             raise RuntimeError("a fault of ours")
         return offer(rollout, *rest)
 
-    monkeypatch.setattr(offers, "offer", broken)
+    monkeypatch.setattr(offers, "offer_due", broken)
     assert rollouts.tick_all() == 1
     other.refresh_from_db()
     assert other.current_stage == 1

@@ -310,7 +310,16 @@ def test_rollback_returns_updated_frames_to_what_they_had(
     do(rollout, "rollback", "complaints")
     assert wanted(release_1_1) == set()
     assert set(group_frames) <= wanted(release_1_0)
-    assert rollout.events.latest("id").detail == {"frames": 80, "without_former_release": 0}
+    detail = rollout.events.latest("id").detail
+    assert (detail["frames"], detail["without_former_release"]) == (80, 0)
+    assert (tick(rollout).state, rollout_detail(rollout).stages[2].counts["returning"]) == ("rolling_back", 65)
+    for frame in group_frames:
+        report(frame, "committed", release_1_0.digest)  # said before it knew of the order to return
+    assert tick(rollout).state == "rolling_back"
+    for row in DesiredState.objects.filter(pk__in=group_frames):
+        report(row.frame_id, "committed", release_1_0.digest, desired_version=row.version)
+    assert tick(rollout).state == "rolled_back"
+    assert rollout.deployments.filter(state="returned", returned_at__isnull=False).count() == 80
 
 
 def test_rollback_returns_frames_that_came_with_a_release_from_the_factory(

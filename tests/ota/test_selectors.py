@@ -46,7 +46,7 @@ def test_stages_count_their_frames_by_state(rollout: Rollout) -> None:
     assert detail.simulated == 80
     assert set(first.counts) == {
         *("pending", "offered", "downloading", "verifying", "staged", "trial"),
-        *("committed", "reverted", "failed", "dark"),
+        *("committed", "reverted", "failed", "dark", "returning", "returned"),
     }
 
 

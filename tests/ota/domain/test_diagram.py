@@ -16,4 +16,4 @@ def test_every_action_has_a_word_and_every_transition_a_line() -> None:
     assert len(rollout_diagram().splitlines()) == 2 + len(TRANSITIONS)
     assert "paused --> running: resume" in rollout_diagram()
     assert "dark --> committed" in deployment_diagram()
-    assert "committed --> " not in deployment_diagram()
+    assert "returned --> " not in deployment_diagram()
