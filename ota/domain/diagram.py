@@ -45,8 +45,8 @@ Where two-person approval is on (`FRAMEFLEET_TWO_PERSON=1`), and in every emerge
 somebody else approves. A stage is complete when every Deployment in it is committed, failed, reverted or dark, and at
 least one has committed; what else the next stage waits for is its gate's business (a person, evidence, hours of dwell).
 While a rollout runs or is paused, a verdict ROLLBACK rolls it back by itself, or pauses it where its plan says so; one
-with an end is rolled back then. The rollout pauses itself when more than {rollout.FAILURE_LIMIT:.0%} of a stage's frames
-failed or reverted, except that {rollout.TOLERATED_FAILURES} such frame is tolerated in any stage.
+with an end is rolled back then. The rollout pauses itself when more than {rollout.FAILURE_LIMIT:.0%} of a stage's
+frames failed or reverted, except that {rollout.TOLERATED_FAILURES} such frame is tolerated in any stage.
 
 ```mermaid
 {rollout_diagram()}
