@@ -9,8 +9,11 @@ from typing import Any
 from django.db.models import Count, Exists, OuterRef, Q, QuerySet
 
 from ota.domain.deployment import FAILURES, IN_FLIGHT, DeploymentState
+from ota.domain.plan import Plan, kept
 from ota.models import Deployment, Release, Rollout, RolloutStage
 from ota.selectors_metrics import DayRow, MetricRow, daily_rows, metric_rows
+from ota.selectors_now import Drift, Stranded, Waiting, drift_of, stranded_of, waiting_of
+from ota.services.facts import plan_of
 
 EXAMPLES = 20
 """Frames named per reason of failure."""
@@ -20,11 +23,15 @@ EVENTS = 500
 
 @dataclass(frozen=True, kw_only=True)
 class StageDetail:
-    """One stage: ``share`` of the group (0 to 1), ``counts`` of its Deployments by state (every state is a key)."""
+    """One stage: ``share`` of the group (0 to 1), ``counts`` of its Deployments by state (every state is a key);
+    ``margins`` by metric, ``control_from`` the household number above which it is compared, as in the plan."""
 
     number: int
     share: float
     gate: str
+    dwell_h: float
+    margins: Mapping[str, float]
+    control_from: float | None
     opened_at: dt.datetime | None
     completed_at: dt.datetime | None
     frames: int
@@ -33,6 +40,8 @@ class StageDetail:
     in_flight: int
     failed: int
     dark: int
+    returning: int
+    returned: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +89,12 @@ class RolloutSummary:
     current_stage: int
     created_by: str
     created_at: dt.datetime
+    began_at: dt.datetime | None
+    end_at: dt.datetime | None
+    """Of a release for a season."""
     ended_at: dt.datetime | None
+    priority: int
+    superseded_by: int | None
     frames: int
     """Frames of the group that the rollout knows."""
     pending: int
@@ -89,14 +103,22 @@ class RolloutSummary:
     committed: int
     failed: int
     dark: int
+    returning: int
+    returned: int
     stages: tuple[StageDetail, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
 class RolloutDetail(RolloutSummary):
-    """A rollout as its page shows it. ``simulated`` of its frames are simulated."""
+    """A rollout as its page shows it. ``simulated`` of its frames are simulated; ``plan`` is ``ota.domain.plan.Plan``
+    in JSON's types."""
 
+    base_model: bool
+    plan: Mapping[str, object]
+    waiting: Waiting | None
     simulated: int
+    stranded: Stranded
+    drift: Drift
     failures: tuple[FailureGroup, ...]
     metrics: tuple[MetricRow, ...]
     daily: tuple[DayRow, ...]
@@ -149,6 +171,11 @@ def rollout_detail(rollout: Rollout) -> RolloutDetail:
     events = list(reversed(rollout.events.order_by("-id")[:EVENTS]))
     return RolloutDetail(
         **_summary(rollout, _counts([rollout.pk])[rollout.pk]),
+        base_model=rollout.base_model,
+        plan=kept(plan_of(rollout)),
+        waiting=waiting_of(rollout),
+        stranded=stranded_of(rollout),
+        drift=drift_of(rollout),
         simulated=rollout.deployments.filter(frame__simulated=True).count(),
         failures=_failures(rollout),
         metrics=metric_rows(rollout, release_names),
@@ -186,22 +213,36 @@ def _summary(rollout: Rollout, counts: _Counts) -> dict[str, Any]:
         "current_stage": rollout.current_stage,
         "created_by": rollout.created_by,
         "created_at": rollout.created_at,
+        "began_at": rollout.began_at,
+        "end_at": rollout.end_at,
         "ended_at": rollout.ended_at,
+        "priority": rollout.priority,
+        "superseded_by": rollout.superseded_by_id,
         "frames": counts.total(),
         "pending": counts.total(["pending"]),
         "in_flight": counts.total(IN_FLIGHT),
         "committed": counts.total(["committed"]),
         "failed": counts.total(FAILURES),
         "dark": counts.total(["dark"]),
-        "stages": tuple(_stage(stage, counts.of_stage(stage.number)) for stage in rollout.stages.all()),
+        "returning": counts.total(["returning"]),
+        "returned": counts.total(["returned"]),
+        "stages": _stages(rollout, counts),
     }
 
 
-def _stage(stage: RolloutStage, counts: dict[str, int]) -> StageDetail:
+def _stages(rollout: Rollout, counts: _Counts) -> tuple[StageDetail, ...]:
+    plan, rows = plan_of(rollout), rollout.stages.all()
+    return tuple(_stage(row, plan, counts.of_stage(row.number)) for row in rows)
+
+
+def _stage(stage: RolloutStage, plan: Plan, counts: dict[str, int]) -> StageDetail:
     return StageDetail(
         number=stage.number,
         share=stage.share,
         gate=stage.gate,
+        dwell_h=stage.dwell_h,
+        margins=plan.steps()[stage.number - 1].margins,
+        control_from=plan.control_from(stage.number),
         opened_at=stage.opened_at,
         completed_at=stage.completed_at,
         frames=sum(counts.values()),
@@ -210,6 +251,8 @@ def _stage(stage: RolloutStage, counts: dict[str, int]) -> StageDetail:
         in_flight=sum(counts[state] for state in IN_FLIGHT),
         failed=sum(counts[state] for state in FAILURES),
         dark=counts["dark"],
+        returning=counts["returning"],
+        returned=counts["returned"],
     )
 
 

@@ -2,14 +2,13 @@
 
 import sys
 import time
-from argparse import ArgumentParser, ArgumentTypeError, Namespace
-from itertools import pairwise
+from argparse import ArgumentParser, Namespace
 from typing import Any
 
 from framectl.client import Client
+from framectl.commands import rollout_plan
 from framectl.errors import CommandFailed
 from framectl.output import Live, bar, printable, show, table
-from framectl.signing import split_release
 
 COMMANDS = {
     "approve": "let a rollout begin that somebody else proposed",
@@ -21,21 +20,20 @@ COMMANDS = {
 }
 ENDED = frozenset({"succeeded", "aborted", "rolled_back"})
 FINISHED = frozenset({"committed", "failed", "reverted", "dark"})
-MAX_STAGES = 20
 
 
 def add_parser(groups: Any, common: ArgumentParser) -> None:
     """``rollout start``, ``watch``, ``list``, and one command per action."""
     commands = groups.add_parser("rollout", help="rollouts").add_subparsers(dest="action", required=True)
-    start = commands.add_parser("start", parents=[common], help="take a release to a FrameGroup, stage by stage")
-    start.add_argument("--release", required=True, metavar='"NAME VERSION"')
-    start.add_argument("--group", required=True)
-    start.add_argument("--stages", type=percentages, default=(5.0, 25.0, 100.0), metavar="5,25,100", help="per cent")
+    start = commands.add_parser("start", parents=[common], help="take a release to a FrameGroup, or begin a draft")
+    start.add_argument("id", type=int, nargs="?", help="a draft; everything else is in it")
+    rollout_plan.add_arguments(start, required=False)
     start.add_argument("--reason", default="")
-    start.add_argument(
-        "--with-base-model", action="store_true", help="let frames that lack the release's base model fetch it"
-    )
     start.set_defaults(run=_start)
+    draft = commands.add_parser("draft", parents=[common], help="keep a plan: nothing is offered")
+    rollout_plan.add_arguments(draft)
+    draft.add_argument("--reason", default="")
+    draft.set_defaults(run=_draft)
     watch = commands.add_parser("watch", parents=[common], help="live progress until the rollout ends")
     watch.add_argument("id", type=int)
     watch.add_argument("--timeout", type=float, metavar="S", help="give up after this many seconds")
@@ -48,18 +46,6 @@ def add_parser(groups: Any, common: ArgumentParser) -> None:
         command.add_argument("id", type=int)
         command.add_argument("--reason", default="")
         command.set_defaults(run=_command, name=name)
-
-
-def percentages(text: str) -> tuple[float, ...]:
-    """``5,25,100`` as ascending per cents that end at 100 or below. Raises ArgumentTypeError."""
-    try:
-        values = tuple(float(part) for part in text.split(","))
-    except ValueError:
-        raise ArgumentTypeError(f"{text!r} is not a list of per cents such as 5,25,100") from None
-    ascending = all(before < after for before, after in pairwise(values))
-    if not ascending or not all(0 < value <= 100 for value in values) or len(values) > MAX_STAGES:
-        raise ArgumentTypeError(f"{text!r}: stages grow from above 0 to at most 100 per cent")
-    return values
 
 
 def stage_line(stage: dict[str, Any], number: int) -> str:
@@ -90,19 +76,42 @@ def failure_line(failure: dict[str, Any]) -> str:
 
 
 def _start(arguments: Namespace) -> None:
-    name, version = split_release(arguments.release)
-    body = {
-        "release": f"{name} {version}",
-        "group": arguments.group,
-        "stages": [value / 100 for value in arguments.stages],
-        "reason": arguments.reason,
-        "base_model": arguments.with_base_model,
-    }
+    if arguments.id is not None:
+        _begin_draft(arguments)
+        return
+    if arguments.release is None or arguments.group is None:
+        raise CommandFailed("Give --release and --group, or the number of a draft.")
     with Client.from_arguments(arguments) as client:
+        body = rollout_plan.body_of(arguments, client) | {"reason": arguments.reason}
         rollout = client.post("rollouts/", body)
-    begun = "has started" if rollout["state"] == "running" else "waits for somebody else's `framectl rollout approve`"
-    said = f"Rollout {rollout['id']} {begun}; follow it with `framectl rollout watch {rollout['id']}`."
-    show(arguments, rollout, said)
+    show(arguments, rollout, _begun(rollout))
+
+
+def _begin_draft(arguments: Namespace) -> None:
+    if arguments.release is not None or arguments.group is not None:
+        raise CommandFailed("A draft has its release and its group already: give its number and a reason alone.")
+    with Client.from_arguments(arguments) as client:
+        seen = client.get(f"rollouts/{arguments.id}/")
+        body = {"seen_state": seen["seen_state"], "reason": arguments.reason}
+        rollout = client.post(f"rollouts/{arguments.id}/start/", body)
+    show(arguments, rollout, _begun(rollout))
+
+
+def _begun(rollout: dict[str, Any]) -> str:
+    begun = {
+        "running": "has started",
+        "scheduled": "begins at its hour",
+        "proposed": "waits for somebody else's `framectl rollout approve`",
+    }.get(rollout["state"], f"is {rollout['state']}")
+    return f"Rollout {rollout['id']} {begun}; follow it with `framectl rollout watch {rollout['id']}`."
+
+
+def _draft(arguments: Namespace) -> None:
+    with Client.from_arguments(arguments) as client:
+        body = rollout_plan.body_of(arguments, client) | {"reason": arguments.reason, "draft": True}
+        rollout = client.post("rollouts/", body)
+    said = f"Rollout {rollout['id']} is a draft: look at it with `framectl rollout preview {rollout['id']}`, begin it "
+    show(arguments, rollout, f"{said}with `framectl rollout start {rollout['id']}`.")
 
 
 def _watch(arguments: Namespace) -> None:

@@ -1,4 +1,4 @@
-"""``rollouts/``: starting, watching and steering rollouts."""
+"""``rollouts/``: drafting, starting, watching and steering rollouts."""
 
 from typing import Any, ClassVar
 
@@ -16,10 +16,15 @@ from fleet.models import FrameGroup
 from fleet.permissions import Action
 from ota.api.bodies import field, reason
 from ota.api.pages import DEFAULT_LIMIT, MAX_LIMIT
+from ota.api.plans import plan_of_body, superseded
 from ota.domain.rollout import Command
 from ota.models import Release, Rollout
 from ota.selectors import rollout_detail, rollouts
+from ota.services import drafts
 from ota.services import rollouts as services
+
+PLANNED = ("policy", "stages", "holdback", "plan")
+"""Fields of a body that say something about the plan."""
 
 
 class RolloutList(APIView):
@@ -39,36 +44,54 @@ class RolloutList(APIView):
         return Response({"results": results, "next": str(found[limit - 1].id) if more else None})
 
     def post(self, request: Request) -> Response:
-        """Start a rollout: 201."""
-        release = _release(field(request, "release", str))
-        name = field(request, "group", str)
-        group = FrameGroup.objects.filter(name=name).first()
-        if group is None:
-            raise BadRequest(f"There is no group {name!r}: see groups/.")
+        """Start a rollout, or keep it as a draft where the body says ``"draft": true``: 201."""
+        release, group, plan = release_of(request), group_of(request), plan_of_body(request)
+        begin = services.draft if field(request, "draft", bool, False) else services.start
+        options: dict[str, Any] = {"base_model": field(request, "base_model", bool, False)}
+        if replaced := superseded(request):
+            options["supersede"] = replaced
         try:
-            rollout = services.start(
-                release,
-                group,
-                _stages(request),
-                request.user.get_username(),
-                reason(request),
-                base_model=field(request, "base_model", bool, False),
-            )
+            rollout = begin(release, group, plan, request.user.get_username(), reason(request), **options)
         except services.NotAllowed as refused:
             raise BadRequest(str(refused)) from None
         return Response(show(rollout), status=status.HTTP_201_CREATED)
 
 
 class RolloutView(APIView):
-    """``GET rollouts/{id}/``"""
+    """``GET rollouts/{id}/`` and, of a draft, ``PUT rollouts/{id}/``"""
+
+    actions: ClassVar = {"PUT": Action.START_ROLLOUT}
 
     def get(self, request: Request, rollout_id: int) -> Response:
         """Everything about one rollout (``ota.selectors.RolloutDetail``)."""
-        return Response(show(_rollout(rollout_id)))
+        return Response(show(rollout_of(rollout_id)))
+
+    def put(self, request: Request, rollout_id: int) -> Response:
+        """Change a draft in what the body gives; 409 when it is none, or has changed since ``seen_state``."""
+        body = request.data if isinstance(request.data, dict) else {}
+        seen_state, why = field(request, "seen_state", str), reason(request)
+        try:
+            drafts.change(
+                rollout_id,
+                seen_state,
+                request.user.get_username(),
+                why,
+                release=release_of(request) if "release" in body else None,
+                group=group_of(request) if "group" in body else None,
+                plan=plan_of_body(request) if any(name in body for name in PLANNED) else None,
+                base_model=field(request, "base_model", bool) if "base_model" in body else None,
+            )
+        except Rollout.DoesNotExist:
+            raise missing(rollout_id) from None
+        except services.NotAllowed as refused:
+            raise BadRequest(str(refused)) from None
+        except services.Stale as refused:
+            raise Conflict(str(refused)) from None
+        return Response(show(rollout_of(rollout_id)))
 
 
 class RolloutCommand(APIView):
-    """``POST rollouts/{id}/{approve,pause,resume,advance,abort,rollback}/``"""
+    """``POST rollouts/{id}/{start,approve,pause,resume,advance,abort,rollback}/``"""
 
     actions: ClassVar = {"POST": Action.STEER_ROLLOUT}
 
@@ -76,17 +99,21 @@ class RolloutCommand(APIView):
         """Do it: the rollout afterwards; 409 when it has moved on since ``seen_state`` or does not allow it."""
         if kind not in set(Command):
             raise NotFound(f"A rollout has no command {kind!r}: use {', '.join(Command)}.")
-        if kind == Command.APPROVE:
-            require(request, Action.APPROVE_ROLLOUT)
+        if kind in NEEDS:
+            require(request, NEEDS[kind])
         seen_state = field(request, "seen_state", str)
         why = reason(request)
         try:
             services.command(rollout_id, kind, seen_state, request.user.get_username(), why)
         except Rollout.DoesNotExist:
-            raise _missing(rollout_id) from None
+            raise missing(rollout_id) from None
         except (services.Stale, services.NotAllowed) as refused:
             raise Conflict(str(refused)) from None
-        return Response(show(_rollout(rollout_id)))
+        return Response(show(rollout_of(rollout_id)))
+
+
+NEEDS = {Command.START.value: Action.START_ROLLOUT, Command.APPROVE.value: Action.APPROVE_ROLLOUT}
+"""Commands that need more than the role which steers."""
 
 
 def show(rollout: Rollout) -> dict[str, Any]:
@@ -95,18 +122,22 @@ def show(rollout: Rollout) -> dict[str, Any]:
     return shown
 
 
-def _rollout(rollout_id: int) -> Rollout:
+def rollout_of(rollout_id: int) -> Rollout:
+    """The rollout with release and group. Raises NotFound."""
     rollout = Rollout.objects.select_related("release", "group").filter(pk=rollout_id).first()
     if rollout is None:
-        raise _missing(rollout_id)
+        raise missing(rollout_id)
     return rollout
 
 
-def _missing(rollout_id: int) -> NotFound:
+def missing(rollout_id: int) -> NotFound:
+    """There is no such rollout."""
     return NotFound(f"There is no rollout {rollout_id}: see rollouts/.")
 
 
-def _release(text: str) -> Release:
+def release_of(request: Request) -> Release:
+    """The release that the body names. Raises BadRequest."""
+    text = field(request, "release", str)
     name, _, version = text.strip().rpartition(" ")
     release = Release.objects.filter(name=name, version=version).first()
     if release is None:
@@ -114,11 +145,10 @@ def _release(text: str) -> Release:
     return release
 
 
-def _stages(request: Request) -> list[float]:
-    given = field(request, "stages", list)
-    if not all(isinstance(share, int | float) and not isinstance(share, bool) for share in given):
-        raise BadRequest('"stages" must be a list of shares such as [0.05, 0.25, 1.0].')
-    try:
-        return [float(share) for share in given]
-    except OverflowError:
-        raise BadRequest('"stages" holds an endless number: give shares such as [0.05, 0.25, 1.0].') from None
+def group_of(request: Request) -> FrameGroup:
+    """The FrameGroup that the body names. Raises BadRequest."""
+    name = field(request, "group", str)
+    group = FrameGroup.objects.filter(name=name).first()
+    if group is None:
+        raise BadRequest(f"There is no group {name!r}: see groups/.")
+    return group

@@ -4,6 +4,7 @@ from django.urls import path, re_path
 
 from ota.api.artifacts import ArtifactBytes
 from ota.api.lifecycle import FrameCommand
+from ota.api.plans import Policies
 from ota.api.releases import ReleaseDetail, ReleaseList
 from ota.api.repository import OnlineKeys, Repository, RepositoryDocument
 from ota.api.rollouts import RolloutCommand, RolloutList, RolloutView
@@ -17,6 +18,7 @@ urlpatterns = [
     path("releases/", ReleaseList.as_view()),
     path("releases/<str:name>/<str:version>/", ReleaseDetail.as_view()),
     path("rollouts/", RolloutList.as_view()),
+    path("rollouts/policies/", Policies.as_view()),
     path("rollouts/<int:rollout_id>/", RolloutView.as_view()),
     path("rollouts/<int:rollout_id>/<str:kind>/", RolloutCommand.as_view()),
 ]

@@ -281,6 +281,7 @@ def test_a_rollout_is_watched_until_it_ends(pushed: Desk, capsys: pytest.Capture
 
 
 def test_people_pause_resume_and_roll_back(pushed: Desk, capsys: pytest.CaptureFixture[str]) -> None:
+    from ota.services import rollouts
     from tests.ota.world import enrol
 
     enrol(3)
@@ -291,7 +292,8 @@ def test_people_pause_resume_and_roll_back(pushed: Desk, capsys: pytest.CaptureF
     assert main(["rollout", "resume", name]) == 0
     assert f"Rollout {name} was paused, now is running." in capsys.readouterr().out
     assert sentence(capsys, "rollout", "resume", name)
-    assert printed(capsys, "rollout", "rollback", name, "--reason", "lips")["state"] == "rolled_back"
+    assert printed(capsys, "rollout", "rollback", name, "--reason", "lips")["state"] == "rolling_back"
+    rollouts.tick_all()
     events = printed(capsys, "rollout", "watch", name)["events"]
     assert [event["reason"] for event in events if event["kind"] in ("pause", "paused")] == ["lunch"]
 

@@ -244,7 +244,9 @@ def test_a_commanded_rollout_shows_when_it_ended(
 ) -> None:
     frames(4)
     rollout = rollouts.start(release_1_0, zh, [1.0], "li", "")
-    answer = api.post(f"{API}rollouts/{rollout.pk}/abort/", {"seen_state": "1", "reason": "no"}, format="json").json()
+    answer = api.post(
+        f"{API}rollouts/{rollout.pk}/abort/", {"seen_state": str(rollout.revision), "reason": "no"}, format="json"
+    ).json()
     assert answer["ended_at"] is not None
     assert answer["reason"] == "no"
     ended_at = Rollout.objects.get().ended_at

@@ -113,7 +113,7 @@ def test_the_number_of_queries_does_not_grow_with_the_group(
     with CaptureQueriesContext(connection) as big:
         detail = rollout_detail(large)
     assert detail.frames == 500
-    assert len(big) == len(small) <= 12
+    assert len(big) == len(small) <= 22
     with CaptureQueriesContext(connection) as listed:
         assert len(rollouts()) == 2
     assert len(listed) <= 3
