@@ -5,10 +5,11 @@ sentence, so that nothing is lost.
 """
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 
 from django.utils.translation import gettext, pgettext
 
-from dashboards import words
+from dashboards import words, words_verdict
 from ota.domain.causes import SENTENCES, Cause, Code
 
 
@@ -34,12 +35,31 @@ def _parameter(name: str, value: str) -> str:
         case "state":
             return str(words.status(words.ROLLOUT, value.replace(" ", "_")).word).lower()
         case "command":
-            return _command(value)
-        case "possible":
-            return pgettext("between the items of a list", ", ").join(_command(one) for one in value.split(", "))
+            return _known(value)
+        case "metric":
+            return _known(value).lower()
+        case "possible" | "why":
+            return pgettext("between the items of a list", ", ").join(_known(one) for one in value.split(", "))
+        case "time":
+            return _time(value)
         case _:
             return value
 
 
-def _command(name: str) -> str:
-    return str(words.COMMAND.get(name, name))
+def _known(name: str) -> str:
+    """A command, metric, policy or a verdict's reason in words."""
+    for table in (words.COMMAND, words_verdict.WHY, words_verdict.GUARDRAIL, words_verdict.POLICY):
+        if name in table:
+            return str(table[name])
+    return name
+
+
+def _time(value: str) -> str:
+    """A moment in UTC, to the minute; one without a time zone as it was written."""
+    try:
+        moment = datetime.fromisoformat(value)
+    except ValueError:
+        return value
+    if moment.tzinfo is None:
+        return moment.isoformat(" ")
+    return moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M")

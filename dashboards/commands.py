@@ -8,7 +8,7 @@ from django.utils.translation import ngettext
 from dashboards.selectors_rollout import Returns
 from dashboards.words import COMMAND, Words
 from fleet.permissions import Action
-from ota.domain.rollout import COMMANDS, TRANSITIONS, Command, RolloutState
+from ota.domain.rollout import COMMANDS, NOT_BY_HAND, TRANSITIONS, Command, RolloutState
 from ota.selectors import RolloutSummary
 
 
@@ -26,6 +26,7 @@ class Choice:
 OFFERING = frozenset({RolloutState.RUNNING, RolloutState.PAUSED})
 
 LOOKS: dict[Command, tuple[Words, str, str]] = {
+    Command.START: (COMMAND["start"], "play", ""),
     Command.APPROVE: (COMMAND["approve"], "check", ""),
     Command.PAUSE: (COMMAND["pause"], "pause", ""),
     Command.RESUME: (COMMAND["resume"], "play", ""),
@@ -33,6 +34,7 @@ LOOKS: dict[Command, tuple[Words, str, str]] = {
     Command.ABORT: (COMMAND["abort"], "stop", "danger"),
     Command.ROLLBACK: (COMMAND["rollback"], "undo", "danger"),
 }
+ACTIONS = {Command.START: Action.START_ROLLOUT, Command.APPROVE: Action.APPROVE_ROLLOUT}
 
 
 def choices(rollout: RolloutSummary, returns: Returns) -> list[Choice]:
@@ -42,11 +44,12 @@ def choices(rollout: RolloutSummary, returns: Returns) -> list[Choice]:
 
 def action(kind: Command) -> Action:
     """What the person must be allowed to do."""
-    return Action.APPROVE_ROLLOUT if kind is Command.APPROVE else Action.STEER_ROLLOUT
+    return ACTIONS.get(kind, Action.STEER_ROLLOUT)
 
 
 def allowed(rollout: RolloutSummary, kind: Command) -> bool:
-    if (RolloutState(rollout.state), COMMANDS[kind]) not in TRANSITIONS:
+    move = (RolloutState(rollout.state), COMMANDS[kind])
+    if move not in TRANSITIONS or move in NOT_BY_HAND:
         return False
     return kind is not Command.ADVANCE or rollout.current_stage < len(rollout.stages)
 
@@ -54,6 +57,16 @@ def allowed(rollout: RolloutSummary, kind: Command) -> bool:
 def choice(rollout: RolloutSummary, returns: Returns, kind: Command) -> Choice:
     word, icon, tone = LOOKS[kind]
     return Choice(kind, word, icon, tone, _effect(rollout, returns, kind))
+
+
+def _start(returns: Returns) -> str:
+    return ngettext(
+        "Begins at the plan's hour, after a second person's approval where that is asked for: the rollout takes the "
+        "{frames} frame of the group, and its first stage is offered the release.",
+        "Begins at the plan's hour, after a second person's approval where that is asked for: the rollout takes the "
+        "{frames} frames of the group, and its first stage is offered the release.",
+        returns.group,
+    ).format(frames=returns.group)
 
 
 def _approve(rollout: RolloutSummary) -> str:
@@ -134,6 +147,8 @@ def _rollback(rollout: RolloutSummary, returns: Returns) -> str:
 
 def _effect(rollout: RolloutSummary, returns: Returns, kind: Command) -> str:
     match kind:
+        case Command.START:
+            return _start(returns)
         case Command.APPROVE:
             return _approve(rollout)
         case Command.PAUSE:

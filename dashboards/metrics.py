@@ -3,16 +3,16 @@
 from collections.abc import Iterator
 
 from django.db.models import Count
-from django.utils import timezone
 from prometheus_client import CollectorRegistry
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from dashboards.selectors import running_releases
+from fleet import clock
 from fleet.selectors import frame_counts
 from ota.models import Deployment, Rollout
 
-ACTIVE = ("running", "paused")
+ACTIVE = ("running", "paused", "rolling_back")
 
 
 class ConsoleCollector(Collector):
@@ -23,7 +23,7 @@ class ConsoleCollector(Collector):
         return []
 
     def collect(self) -> Iterator[Metric]:
-        counts = frame_counts(timezone.now())
+        counts = frame_counts(clock.now())
         frames = GaugeMetricFamily("framefleet_frames", "Enrolled frames.", labels=["simulated"])
         frames.add_metric(["true"], counts.simulated)
         frames.add_metric(["false"], counts.total - counts.simulated)
@@ -46,7 +46,7 @@ class ConsoleCollector(Collector):
 
         deployments = GaugeMetricFamily(
             "framefleet_rollout_frames",
-            "Frames of rollouts that are running or paused, by stage and Deployment state; stage 0 is exposed by none.",
+            "Frames of rollouts that have not ended, by stage and Deployment state; stage 0 is exposed by none.",
             labels=["rollout", "stage", "state"],
         )
         rows = Deployment.objects.filter(rollout__state__in=ACTIVE).order_by().values_list("rollout", "stage", "state")

@@ -1,28 +1,27 @@
-"""What the rollout page shows beside ota's own detail: lip errors before and after, and the people's clock."""
+"""What the rollout page shows beside ota's own detail: lip errors before and after, and what commands would touch."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
 
-from django.core.cache import cache
 from django.db import connection
-from django.db.models import Count, Exists, Max, OuterRef, Q
+from django.db.models import Count, Exists, OuterRef, Q
 
-from fleet.models import Playback, PowerSample
+from fleet.groups import frames_in
+from fleet.models import FrameGroup, PowerSample
+from ota.domain.rollout import RolloutState
 from ota.models import Rollout
-from ota.selectors import StageDetail, standing_offers
-
-CLOCKS_AGREE = timedelta(days=1)
-"""People whose time lies nearer to the server's than this live by the same clock."""
+from ota.selectors import standing_offers
+from protocol.errors import Refused
 
 
 @dataclass(frozen=True)
 class Returns:
-    """How many frames a command gives back what they had; ``stay``: updated ones that had nothing anybody knows of."""
+    """How many frames a command gives back what they had; ``stay``: updated ones that had nothing anybody knows of;
+    ``group``: those that a draft would take."""
 
     abort: int
     rollback: int
     stay: int
+    group: int = 0
 
 
 @dataclass(frozen=True)
@@ -91,33 +90,6 @@ def lip_rows(rollout: Rollout) -> list[LipRow]:
     ]
 
 
-def stage_openings(rollout: Rollout, stages: Iterable[StageDetail]) -> list[tuple[int, datetime]]:
-    """When each stage opened on the clock by which people's days are counted: (number, moment).
-
-    Simulated people may live through their days faster than the server. For them a stage opened at the time of the
-    newest playback that had been taken in by that moment; one from before the first playback is left out.
-    """
-    opened = {stage.number: stage.opened_at for stage in stages if stage.opened_at is not None}
-    if not rollout.deployments.filter(frame__simulated=True).exists():
-        return sorted(opened.items())
-    # What had been taken in by a moment that is past does not change: asked once per stage and process.
-    keys = {number: f"people-time:{rollout.pk}:{number}:{moment.timestamp()}" for number, moment in opened.items()}
-    known = cache.get_many(keys.values())
-    missing = {number: moment for number, moment in opened.items() if keys[number] not in known}
-    if missing:
-        lived = Playback.objects.filter(frame__deployments__rollout=rollout, frame__simulated=True).aggregate(
-            **{f"stage_{number}": Max("at", filter=Q(received_at__lte=moment)) for number, moment in missing.items()}
-        )
-        fresh = {keys[number]: _nearer(lived[f"stage_{number}"], moment) for number, moment in missing.items()}
-        cache.set_many(fresh, timeout=None)
-        known |= fresh
-    return [(number, known[key]) for number, key in sorted(keys.items()) if known[key] is not None]
-
-
-def _nearer(lived: datetime | None, moment: datetime) -> datetime | None:
-    return moment if lived is not None and abs(lived - moment) < CLOCKS_AGREE else lived
-
-
 def frames_estimating_power(rollout: Rollout) -> int:
     """How many frames of the rollout have no power meter and send an estimate instead."""
     estimate = PowerSample.objects.filter(frame=OuterRef("frame"), estimated=True)
@@ -130,9 +102,17 @@ def returns(rollout: Rollout) -> Returns:
     movable = standing_offers(rollout).exclude(former_release=rollout.release_id)
     committed = Q(state="committed")
     return Returns(
+        group=_unpinned(rollout.group) if rollout.state == RolloutState.DRAFT else 0,
         **movable.aggregate(
             abort=Count("id", filter=~committed),
             rollback=Count("id", filter=~committed | Q(former_release__isnull=False)),
             stay=Count("id", filter=committed & Q(former_release=None)),
-        )
+        ),
     )
+
+
+def _unpinned(group: FrameGroup) -> int:
+    try:
+        return frames_in(group).filter(pin=None).count()
+    except Refused:  # the group's query cannot be read: starting says so
+        return 0

@@ -19,11 +19,14 @@ class Status:
 
 
 ROLLOUT = {
+    "draft": Status(pgettext_lazy("rollout state", "Draft"), "dot", "quiet"),
     "proposed": Status(pgettext_lazy("rollout state", "Waits for approval"), "clock", "warn"),
+    "scheduled": Status(pgettext_lazy("rollout state", "Scheduled"), "clock", "busy"),
     "running": Status(pgettext_lazy("rollout state", "Running"), "turning", "busy"),
     "paused": Status(pgettext_lazy("rollout state", "Paused"), "pause", "warn"),
     "succeeded": Status(pgettext_lazy("rollout state", "Succeeded"), "check", "good"),
     "aborted": Status(pgettext_lazy("rollout state", "Aborted"), "stop", "quiet"),
+    "rolling_back": Status(pgettext_lazy("rollout state", "Rolling back"), "turning", "warn"),
     "rolled_back": Status(pgettext_lazy("rollout state", "Rolled back"), "undo", "bad"),
 }
 
@@ -36,6 +39,8 @@ INSTALL = {
     "staged": Status(pgettext_lazy("install state", "Staged"), "layers", "busy"),
     "trial": Status(pgettext_lazy("install state", "In trial"), "flask", "busy"),
     "committed": Status(pgettext_lazy("install state", "Committed"), "check", "good"),
+    "returning": Status(pgettext_lazy("install state", "Returning"), "turning", "warn"),
+    "returned": Status(pgettext_lazy("install state", "Returned"), "undo", "warn"),
     "reverted": Status(pgettext_lazy("install state", "Reverted"), "undo", "bad"),
     "failed": Status(pgettext_lazy("install state", "Failed"), "cross", "bad"),
     "dark": Status(pgettext_lazy("install state", "Dark"), "unplugged", "lost"),
@@ -55,6 +60,7 @@ ARM = {
 }
 
 COMMAND = {
+    "start": _("Start"),
     "approve": _("Approve"),
     "pause": _("Pause"),
     "resume": _("Resume"),
@@ -103,6 +109,9 @@ REASON = {
     "trial_failed": _("Trial failed"),
     "bad_message": _("Bad message"),
     "internal": _("Internal fault"),
+    # What the backend finds itself.
+    "timeout": _("Took too long"),
+    "no_former_release": _("Nobody knows what it ran before"),
     # Kinds of HealthEvents beside the reasons above.
     "cloned_identity": _("Two frames with one identity"),
     "playback_refused": _("Photo or voice refused"),

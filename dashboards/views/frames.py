@@ -4,6 +4,7 @@ from django.core.paginator import Paginator
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, render
+from django.urls import reverse
 
 from dashboards import selectors, trial, words
 from dashboards.frame_commands import choices
@@ -79,7 +80,10 @@ def frame_detail(request: HttpRequest, frame_id: str) -> HttpResponse:
         "probation": trial.progress(report.state, report.figures) if report else "",
         "desired": desired,
         "identity": held,
-        "choices": [(one, why_not(request, Action.ENROL_FRAMES)) for one in choices(frame, held)],
+        "choices": [
+            (one, reverse("frame_command", args=[frame.pk, one.kind]), why_not(request, Action.ENROL_FRAMES))
+            for one in choices(frame, held)
+        ],
         "names": release_names(digests),
         "troubles": selectors.newest_troubles(frame),
         "days": days,

@@ -1,12 +1,13 @@
 """The first page: how the fleet is, what is rolling out, what went wrong."""
 
 from django.http import HttpRequest, HttpResponse
-from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from dashboards import figures, selectors
-from dashboards.rollout_page import strip, verdict
+from dashboards.rollout_page import verdict
+from dashboards.stage_strip import strip
 from dashboards.views.pages import page, render_live
+from fleet import clock
 from fleet.selectors import frame_counts
 from ota.selectors import rollouts
 
@@ -15,7 +16,7 @@ NEWEST_ROLLOUTS = 5
 
 @page
 def overview(request: HttpRequest) -> HttpResponse:
-    now = timezone.now()
+    now = clock.now()
     counts, days = frame_counts(now), selectors.fleet_days()
     context = {
         "section": "overview",

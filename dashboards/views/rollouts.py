@@ -3,19 +3,24 @@
 from django.contrib import messages
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
-from django.utils import timezone
+from django.urls import reverse
+from django.utils.http import urlencode
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_http_methods
 
 from dashboards import causes, figures, rollout_page, selectors_rollout
 from dashboards.commands import action, allowed, choice, choices
 from dashboards.lips import lip_charts
+from dashboards.stage_strip import strip
+from dashboards.trail import trail
 from dashboards.views.pages import forbidden, page, render_live, why_not
+from fleet import clock
 from fleet.permissions import may
 from ota.domain.rollout import Command, NotAllowed
 from ota.models import Rollout
-from ota.selectors import rollout_detail, rollouts
+from ota.selectors import RolloutDetail, rollout_detail, rollouts
 from ota.services import rollouts as services
+from ota.services.facts import plan_of
 
 PER_PAGE = 20
 MAX_REASON = 500
@@ -25,10 +30,10 @@ MAX_REASON = 500
 def rollout_list(request: HttpRequest) -> HttpResponse:
     below = request.GET.get("below", "")
     found = rollouts(PER_PAGE + 1, before=int(below) if below.isdecimal() and len(below) < 19 else None)
-    now = timezone.now()
+    now = clock.now()
     context = {
         "section": "rollouts",
-        "rollouts": [(r, rollout_page.verdict(r), rollout_page.strip(r, now)) for r in found[:PER_PAGE]],
+        "rollouts": [(r, rollout_page.verdict(r), strip(r, now)) for r in found[:PER_PAGE]],
         "next": found[PER_PAGE - 1].id if len(found) > PER_PAGE else None,
     }
     return render(request, "dashboards/rollout_list.html", context)
@@ -37,21 +42,23 @@ def rollout_list(request: HttpRequest) -> HttpResponse:
 @page
 def rollout(request: HttpRequest, rollout_id: int) -> HttpResponse:
     row = get_object_or_404(Rollout.objects.select_related("release", "group"), pk=rollout_id)
-    detail, now = rollout_detail(row), timezone.now()
+    detail, now = rollout_detail(row), clock.now()
+    opened = [(stage.number, stage.opened_at) for stage in detail.stages if stage.opened_at is not None]
     context = {
         "section": "rollouts",
         "rollout": detail,
         "verdict": rollout_page.verdict(detail),
         "why": rollout_page.why(detail),
-        "stages": rollout_page.strip(detail, now),
+        "stages": strip(detail, now, plan_of(row)),
         "choices": [
-            (one, why_not(request, action(one.kind))) for one in choices(detail, selectors_rollout.returns(row))
+            (one, _address(detail, one.kind), why_not(request, action(one.kind)))
+            for one in choices(detail, selectors_rollout.returns(row))
         ],
         "metrics": figures.metric_lines(detail.metrics),
-        "charts": figures.arm_charts(detail, selectors_rollout.stage_openings(row, detail.stages)),
+        "charts": figures.arm_charts(detail, opened),
         "lips": lip_charts(selectors_rollout.lip_rows(row)),
         "estimating": selectors_rollout.frames_estimating_power(row),
-        "trail": rollout_page.trail(detail.events),
+        "trail": trail(detail.events),
         "min_playbacks": figures.MIN_PLAYBACKS,
         "min_frames": figures.MIN_FRAMES,
     }
@@ -95,6 +102,12 @@ def command(request: HttpRequest, rollout_id: int, kind: str) -> HttpResponse:
         "max_reason": MAX_REASON,
     }
     return render(request, "dashboards/rollout_command.html", context, status=code)
+
+
+def _address(rollout: RolloutDetail, kind: Command) -> str:
+    """Where the command is confirmed; what the person is looking at travels along."""
+    address = reverse("rollout_command", args=[rollout.id, kind.value])
+    return f"{address}?{urlencode({'seen_state': rollout.seen_state})}"
 
 
 def _check_reason(reason: str) -> str:

@@ -9,11 +9,13 @@ import pytest
 from django.utils import translation
 
 from dashboards import figures, formats, rollout_page, selectors_rollout
+from dashboards.stage_strip import strip
+from dashboards.trail import trail
 from fleet.models import Frame, PowerSample
 from ota.models import Rollout
 from ota.selectors import EventRow, RolloutDetail, rollout_detail
 from ota.selectors_metrics import DayRow, MetricRow
-from tests.dashboards.world import BASE, World, play
+from tests.dashboards.world import BASE, World
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 
@@ -145,15 +147,15 @@ def test_the_verdict_says_where_a_rollout_stands(world: World) -> None:
 def test_the_strip_shows_states_and_times_of_stages(world: World) -> None:
     now = datetime.now(UTC)
     detail = rollout_detail(world.rollout)
-    assert [card.state for card in rollout_page.strip(detail, now)] == ["complete", "open", "waiting"]
-    assert [card.time for card in rollout_page.strip(detail, now)] == [
+    assert [card.state for card in strip(detail, now)] == ["complete", "open", "waiting"]
+    assert [card.time for card in strip(detail, now)] == [
         "Took 1 d 0 h.",
         "Open for 1 d 2 h.",
         "Not opened yet.",
     ]
     ended = replace(detail, state="aborted", ended_at=now)
-    assert [card.state for card in rollout_page.strip(ended, now)] == ["complete", "stopped", "stopped"]
-    assert rollout_page.strip(ended, now)[2].time == "Never opened."
+    assert [card.state for card in strip(ended, now)] == ["complete", "stopped", "stopped"]
+    assert strip(ended, now)[2].time == "Never opened."
 
 
 def test_lip_errors_stand_before_and_after_and_a_frame_on_trial_says_nothing(world: World) -> None:
@@ -175,35 +177,6 @@ def test_lip_errors_stand_before_and_after_and_a_frame_on_trial_says_nothing(wor
     assert after.frames == mandarin.after.frames - 1
 
 
-def test_stage_openings_are_the_servers_where_nobody_is_simulated(world: World) -> None:
-    Frame.objects.update(simulated=False)
-    stages = rollout_detail(world.rollout).stages
-    expected = [(stage.number, stage.opened_at) for stage in stages if stage.opened_at]
-    assert selectors_rollout.stage_openings(world.rollout, stages) == expected
-
-
-def test_stage_openings_move_to_the_clock_of_simulated_people(world: World) -> None:
-    stages = rollout_detail(world.rollout).stages
-    first, second = stages[0].opened_at, stages[1].opened_at
-    assert first is not None
-    assert second is not None
-    frame = world.frames[0]
-    play(frame, 1, first - timedelta(seconds=1), first - timedelta(days=9))
-    play(frame, 2, second - timedelta(seconds=1), second - timedelta(days=5))
-    play(frame, 3, second + timedelta(hours=1), second)
-    found = selectors_rollout.stage_openings(world.rollout, stages)
-    assert found == [(1, first - timedelta(days=9)), (2, second - timedelta(days=5))]
-    assert selectors_rollout.stage_openings(world.rollout, stages) == found
-
-
-def test_simulated_people_who_caught_up_live_by_the_servers_clock(world: World) -> None:
-    stages = rollout_detail(world.rollout).stages
-    second = stages[1].opened_at
-    assert second is not None
-    play(world.frames[0], 1, second, second - timedelta(minutes=5))
-    assert selectors_rollout.stage_openings(world.rollout, stages) == [(2, second)]
-
-
 def test_frames_without_a_power_meter_are_counted(world: World) -> None:
     assert selectors_rollout.frames_estimating_power(world.rollout) == 0
     for seq, frame in enumerate((world.failed, world.failed, world.frames[-1])):
@@ -214,7 +187,7 @@ def test_frames_without_a_power_meter_are_counted(world: World) -> None:
 
 
 def test_the_trail_is_newest_first_and_tells_people_from_the_engine(world: World) -> None:
-    entries = rollout_page.trail(rollout_detail(Rollout.objects.get()).events)
+    entries = trail(rollout_detail(Rollout.objects.get()).events)
     assert [str(entry.word) for entry in entries] == ["Stage opened", "Stage complete", "Stage opened", "Started"]
     assert [entry.engine for entry in entries] == [True, True, True, False]
     assert entries[0].facts == ("Stage 2", "8 frames")
@@ -222,5 +195,5 @@ def test_the_trail_is_newest_first_and_tells_people_from_the_engine(world: World
 
 def test_the_trail_gives_an_events_figures_in_words() -> None:
     detail = {"stage": 1, "frames": 1200, "committed": 1199, "failed": 1, "accepted_failures": 2}
-    (entry,) = rollout_page.trail([EventRow(at=NOW, actor="engine", kind="resumed", reason="", detail=detail)])
+    (entry,) = trail([EventRow(at=NOW, actor="engine", kind="resumed", reason="", detail=detail)])
     assert entry.facts == ("Stage 1", "1,200 frames", "1,199 committed", "1 failed", "2 failures accepted")

@@ -4,7 +4,8 @@ import pytest
 from django.test import Client
 from django.utils.translation import override
 
-from dashboards import rollout_page, selectors_rollout, trial
+from dashboards import selectors_rollout, trial
+from dashboards.stage_strip import strip
 from fleet.models import Frame
 from ota.selectors import rollout_detail
 from tests.dashboards.world import BASE, World
@@ -79,12 +80,12 @@ def test_an_open_stage_says_why_it_waits(world: World) -> None:
     stage.update(state="committed")
     detail = rollout_detail(world.rollout)
     now = detail.created_at
-    assert [card.waits for card in rollout_page.strip(detail, now)] == ["", "", ""]
+    assert [card.waits for card in strip(detail, now)] == ["", "", ""]
     stage.filter(pk=first.pk).update(state="trial")
-    (waits,) = [card.waits for card in rollout_page.strip(rollout_detail(world.rollout), now) if card.waits]
+    (waits,) = [card.waits for card in strip(rollout_detail(world.rollout), now) if card.waits]
     assert waits.startswith("1 frame is in trial: it commits")
     stage.filter(pk=others[0].pk).update(state="trial")
-    (waits,) = [card.waits for card in rollout_page.strip(rollout_detail(world.rollout), now) if card.waits]
+    (waits,) = [card.waits for card in strip(rollout_detail(world.rollout), now) if card.waits]
     assert waits.startswith("2 frames are in trial: they commit")
 
 
