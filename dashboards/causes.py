@@ -40,6 +40,10 @@ def _parameter(name: str, value: str) -> str:
             return _known(value).lower()
         case "possible" | "why":
             return pgettext("between the items of a list", ", ").join(_known(one) for one in value.split(", "))
+        case "install":
+            return str(words.status(words.INSTALL, value).word)
+        case "failure":
+            return str(words.reason(value))
         case "time":
             return _time(value)
         case _:
