@@ -8,6 +8,7 @@ from typing import ClassVar
 from django.contrib.postgres.indexes import BrinIndex
 from django.db import models
 
+from fleet.contexts import MAX_CONTEXT_TEXT
 from fleet.models.frames import Frame
 
 
@@ -42,8 +43,8 @@ class Playback(Event):
     completed = models.BooleanField()
     first_frame_ms = models.FloatField(null=True)
     fps = models.FloatField(null=True)
-    context = models.JSONField(default=dict, blank=True)
-    """Words about the film, such as {"pose": "turned"}: ``protocol.messages.CONTEXTS``."""
+    context = models.CharField(max_length=MAX_CONTEXT_TEXT, blank=True)
+    """Words about the film: ``fleet.contexts``."""
 
 
 class Complaint(Event):
@@ -119,20 +120,17 @@ class FrameDay(models.Model):
 
 
 class ContextDay(models.Model):
-    """One frame's day (UTC) under one release, as far as its playbacks had one context: a word of
-    ``protocol.messages.CONTEXTS``. A complaint counts where its playback does, on the playback's day."""
+    """One frame's day (UTC) under one release, as far as its playbacks had one context (``fleet.contexts``); playbacks
+    without any are not in here. A complaint counts where its playback does, on the playback's day."""
 
     frame = models.ForeignKey(Frame, on_delete=models.CASCADE, related_name="+", db_index=False)
     day = models.DateField()
-    key = models.CharField(max_length=24)
-    value = models.CharField(max_length=24)
+    context = models.CharField(max_length=MAX_CONTEXT_TEXT)
     release = models.CharField(max_length=64, blank=True)
     playbacks = models.IntegerField(default=0)
     completed = models.IntegerField(default=0)
     complaints = models.IntegerField(default=0)
 
     class Meta:
-        constraints = (
-            models.UniqueConstraint(fields=["frame", "day", "key", "value", "release"], name="contextday_once"),
-        )
+        constraints = (models.UniqueConstraint(fields=["frame", "day", "context", "release"], name="contextday_once"),)
         indexes = (BrinIndex(fields=["day"], autosummarize=True, name="contextday_day"),)

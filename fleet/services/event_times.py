@@ -10,7 +10,6 @@ Whatever a clock says, nothing happened after it was received.
 
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import NamedTuple
 
 from protocol.messages import TelemetryBatch
 
@@ -28,13 +27,6 @@ _MAX_WAIT_MS = MAX_WAIT // _MILLISECOND
 def millis(at: datetime) -> int:
     """Milliseconds since 1970 UTC."""
     return (at - _EPOCH) // _MILLISECOND
-
-
-class Dated(NamedTuple):
-    """``at`` in ms since 1970 UTC, and why it is not what the frame said: "skew", "future" or ""."""
-
-    at: int
-    why: str
 
 
 @dataclass(slots=True)
@@ -57,11 +49,3 @@ class Clocks:
         if waited and 0 < behind <= _MAX_WAIT_MS:
             return 0
         return behind if abs(behind) > _SKEW_MS else 0
-
-
-def dated(at: int, shift_ms: int, received_ms: int) -> Dated:
-    """When it happened, all in ms since 1970 UTC."""
-    moved = max(at + shift_ms, 0)
-    if moved > received_ms:
-        return Dated(received_ms, "future")
-    return Dated(moved, "skew" if shift_ms else "")

@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from msgspec import UnsetType
+from msgspec import UNSET
 
-from fleet.services.event_times import Dated
-from protocol.messages import CONTEXTS, AnyEvent, Complaint, HealthEvent, PlaybackEvent, PowerSample
+from fleet.contexts import context_text
+from protocol.messages import AnyEvent, Complaint, HealthEvent, PlaybackEvent, PowerSample
 
 NEAR = 1_000
 """Sequence numbers between a playback and a complaint about it, at most."""
@@ -109,23 +109,24 @@ DAY_SUMS = (
     "fps_samples",
 )
 
-_KNOWN = ", ".join(f"('{key}', '{value}')" for key, values in CONTEXTS.items() for value in values)
 _CONTEXT_INSERT = (
-    "INSERT INTO fleet_contextday (frame_id, day, key, value, release, playbacks, completed, complaints) "  # noqa: S608
-    "SELECT frame_id, (at AT TIME ZONE 'UTC')::date AS day, key, value, release, "
-    "sum(playbacks), sum(completed), sum(complaints) FROM ({rows}) AS come "
-    f"JOIN (VALUES {_KNOWN}) AS known(key, value) ON context->>key = value "
-    "GROUP BY frame_id, day, key, value, release ORDER BY frame_id, day, key, value, release "
-    "ON CONFLICT (frame_id, day, key, value, release) DO UPDATE SET "
+    "INSERT INTO fleet_contextday (frame_id, day, context, release, playbacks, completed, complaints) "
+    "SELECT frame_id, (at AT TIME ZONE 'UTC')::date AS day, context, release, "
+    "sum(playbacks), sum(completed), sum(complaints) FROM ({rows}) AS come WHERE context <> '' "
+    "GROUP BY frame_id, day, context, release ORDER BY frame_id, day, context, release "
+    "ON CONFLICT (frame_id, day, context, release) DO UPDATE SET "
     "playbacks = fleet_contextday.playbacks + excluded.playbacks, "
     "completed = fleet_contextday.completed + excluded.completed, "
     "complaints = fleet_contextday.complaints + excluded.complaints"
 )
 _SHOWN = (
     "SELECT frame_id, at, release, context, 1 AS playbacks, completed::int AS completed, "  # noqa: S608
-    "(SELECT count(*) FROM fleet_complaint AS c WHERE c.frame_id = fresh.frame_id AND c.outbox_id = fresh.outbox_id "
-    f"AND c.seq BETWEEN fresh.seq - {NEAR} AND fresh.seq + {NEAR} AND c.playback_id = fresh.playback_id) AS complaints "
-    "FROM fresh WHERE context <> '{}'"
+    "coalesce(before.complaints, 0) AS complaints FROM fresh LEFT JOIN ("
+    "SELECT c.frame_id, c.outbox_id, c.playback_id, count(*) AS complaints FROM ("
+    "SELECT frame_id, outbox_id, min(seq) AS first, max(seq) AS last FROM fresh GROUP BY frame_id, outbox_id"
+    ") AS outbox JOIN fleet_complaint AS c ON c.frame_id = outbox.frame_id AND c.outbox_id = outbox.outbox_id "
+    f"AND c.seq BETWEEN outbox.first - {NEAR} AND outbox.last + {NEAR} GROUP BY c.frame_id, c.outbox_id, c.playback_id"
+    ") AS before USING (frame_id, outbox_id, playback_id)"
 )
 _COMPLAINED = (
     "SELECT p.frame_id, p.at, p.release, p.context, 0 AS playbacks, 0 AS completed, 1 AS complaints "  # noqa: S608
@@ -133,12 +134,6 @@ _COMPLAINED = (
     f"AND p.outbox_id = fresh.outbox_id AND p.seq BETWEEN fresh.seq - {NEAR} AND fresh.seq + {NEAR} "
     "AND p.playback_id = fresh.playback_id ORDER BY p.seq LIMIT 1) AS p ON true"
 )
-
-
-def _context(words: dict[str, str] | UnsetType) -> str:
-    """As JSON; the words are plain, says the protocol."""
-    return "{}" if isinstance(words, UnsetType) or not words else json.dumps(words)
-
 
 PLAYBACK = Kind(
     label="playback",
@@ -152,7 +147,7 @@ PLAYBACK = Kind(
         "completed": "boolean",
         "first_frame_ms": "float8",
         "fps": "float8",
-        "context": "jsonb",
+        "context": "varchar",
     },
     values=lambda e: (
         e.playback_id,
@@ -163,7 +158,7 @@ PLAYBACK = Kind(
         e.completed,
         e.first_frame_ms,
         e.fps,
-        _context(e.context),
+        "" if e.context is UNSET else context_text(e.context),
     ),
     adds={
         "playbacks": "count(*)",
@@ -213,6 +208,6 @@ KINDS: dict[type[AnyEvent], Kind] = {
 }
 
 
-def row(kind: Kind, frame_id: str, outbox_id: str, event: AnyEvent, when: Dated) -> Row:
-    """The event as a row of ``kind``'s temporary table."""
-    return (frame_id, outbox_id, event.seq, moment(when.at), event.release or "", *kind.values(event))
+def row(kind: Kind, frame_id: str, outbox_id: str, event: AnyEvent, at: int) -> Row:
+    """The event as a row of ``kind``'s temporary table; ``at`` (ms since 1970) is when it happened."""
+    return (frame_id, outbox_id, event.seq, moment(at), event.release or "", *kind.values(event))
