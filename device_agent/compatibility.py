@@ -4,6 +4,7 @@ from device_agent.installer.slots import Installed, Slot
 from device_agent.ports import FrameIdentity, SignedTarget
 from protocol.errors import Reason, Refused
 from protocol.repository import RuntimeRange
+from protocol.versions import older
 
 
 def compatible(signed: list[SignedTarget], identity: FrameIdentity) -> Slot:
@@ -58,10 +59,3 @@ def _in_range(wanted: RuntimeRange, identity: FrameIdentity) -> bool:
     if have is None or older(have, wanted.at_least):
         return False
     return wanted.below is None or older(have, wanted.below)
-
-
-def older(have: str, need: str) -> bool:
-    """Whether version ``have`` is older than ``need``; both are dotted numbers, anything else counts as 0."""
-    mine, theirs = ([int(part) if part.isdecimal() else 0 for part in text.split(".")] for text in (have, need))
-    width = max(len(mine), len(theirs))
-    return mine + [0] * (width - len(mine)) < theirs + [0] * (width - len(theirs))

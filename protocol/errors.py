@@ -23,6 +23,8 @@ class Reason(StrEnum):
     DISK_FULL = "disk_full"
     TRIAL_FAILED = "trial_failed"
     BAD_MESSAGE = "bad_message"
+    TIMEOUT = "timeout"
+    """Said by the backend: the frame was heard of, and had no answer to its offer for too long."""
     INTERNAL = "internal"
 
 

@@ -28,6 +28,46 @@ class Code(StrEnum):
     NO_FRAME_IN_STAGES = "no_frame_in_stages"
     UNDER_WAY = "under_way"
     FITS_NOBODY = "fits_nobody"
+    SUPERSEDES_NONE = "supersedes_none"
+    NOBODY_FREE = "nobody_free"
+    PIN_REASON = "pin_reason"
+    PIN_FRAME = "pin_frame"
+    NOT_PINNED = "not_pinned"
+    FREEZE_REASON = "freeze_reason"
+    FROZEN_ALREADY = "frozen_already"
+    NOT_FROZEN = "not_frozen"
+    # Why a frame does not have the release.
+    FRAME_NOT_IN_GROUP = "frame_not_in_group"
+    FRAME_AWAITED = "frame_awaited"
+    FRAME_RETIRED = "frame_retired"
+    FRAME_PINNED = "frame_pinned"
+    FRAME_ELSEWHERE = "frame_elsewhere"
+    FRAME_HARDWARE = "frame_hardware"
+    FRAME_AGENT = "frame_agent"
+    FRAME_BASE = "frame_base"
+    FRAME_JOINING = "frame_joining"
+    FRAME_NO_STAGE = "frame_no_stage"
+    FRAME_CONTROL = "frame_control"
+    FRAME_HOLDBACK = "frame_holdback"
+    FRAME_LATER = "frame_later"
+    FRAME_NOT_BEGUN = "frame_not_begun"
+    FRAME_OVER = "frame_over"
+    FRAME_PAUSED = "frame_paused"
+    FRAME_HOURS = "frame_hours"
+    FRAME_MOMENT = "frame_moment"
+    FRAME_SITE = "frame_site"
+    FRAME_RATE = "frame_rate"
+    FRAME_AT_ONCE = "frame_at_once"
+    FRAME_NEXT = "frame_next"
+    FRAME_OFFERED = "frame_offered"
+    FRAME_DARK = "frame_dark"
+    FRAME_FAILED = "frame_failed"
+    FRAME_RETRY = "frame_retry"
+    FRAME_WITHDRAWN = "frame_withdrawn"
+    FRAME_HAS_IT = "frame_has_it"
+    FRAME_RETURNING = "frame_returning"
+    FRAME_RETURNED = "frame_returned"
+    FRAME_STRANDED = "frame_stranded"
     # What a rollout waits for.
     WAITS_START = "waits_start"
     WAITS_FROZEN = "waits_frozen"
@@ -95,6 +135,60 @@ SENTENCES: dict[Code, str] = {
     Code.FITS_NOBODY: gettext_noop(
         "The release fits none of the {frames} frames of the group {group}, which are {hardware}: choose another "
         "group, or sign a release for this hardware."
+    ),
+    Code.SUPERSEDES_NONE: gettext_noop(
+        "Rollout {rollout} is {state}, so nothing can take its place: leave it out. Only what is under way can be "
+        "superseded."
+    ),
+    Code.NOBODY_FREE: gettext_noop(
+        "None of the {frames} frames of the group {group} can take part now: they are pinned, or with other rollouts."
+    ),
+    Code.PIN_REASON: gettext_noop("A pin needs a stated reason: say why no rollout may touch the frame."),
+    Code.PIN_FRAME: gettext_noop("There is no frame {frame} in service: pin one that is."),
+    Code.NOT_PINNED: gettext_noop("Frame {frame} is not pinned."),
+    Code.FREEZE_REASON: gettext_noop("A freeze needs a stated reason: say why nothing may be offered."),
+    Code.FROZEN_ALREADY: gettext_noop("Rollouts are frozen already ({reason}): lift that first."),
+    Code.NOT_FROZEN: gettext_noop("Rollouts are not frozen."),
+    Code.FRAME_NOT_IN_GROUP: gettext_noop("Frame {frame} is not in the group {group}."),
+    Code.FRAME_AWAITED: gettext_noop("Frame {frame} has not been claimed yet."),
+    Code.FRAME_RETIRED: gettext_noop("Frame {frame} is retired."),
+    Code.FRAME_PINNED: gettext_noop("Frame {frame} is pinned ({reason}): unpin it to let it take part."),
+    Code.FRAME_ELSEWHERE: gettext_noop("Frame {frame} is with rollout {rollout} ({release}) until that ends."),
+    Code.FRAME_HARDWARE: gettext_noop("The release is for {needed}, and frame {frame} is {hardware}."),
+    Code.FRAME_AGENT: gettext_noop("The release needs agent {needed}, and frame {frame} has {agent}."),
+    Code.FRAME_BASE: gettext_noop(
+        "Frame {frame} lacks the base model {needed}, and this rollout does not let frames fetch one."
+    ),
+    Code.FRAME_JOINING: gettext_noop("Frame {frame} has just come into the group {group}: its turn is found soon."),
+    Code.FRAME_NO_STAGE: gettext_noop("Frame {frame} is in no stage: the release is compared with frames like it."),
+    Code.FRAME_CONTROL: gettext_noop(
+        "Frame {frame} is a control until stage {stage}: the release is compared with frames like it."
+    ),
+    Code.FRAME_HOLDBACK: gettext_noop(
+        "Frame {frame} is held back until stage {stage}: the release is compared with frames like it."
+    ),
+    Code.FRAME_LATER: gettext_noop("Frame {frame} is in stage {stage}, which has not opened yet."),
+    Code.FRAME_NOT_BEGUN: gettext_noop("The rollout is {state}: frame {frame} is in stage {stage}."),
+    Code.FRAME_OVER: gettext_noop("The rollout was {state} before it was the turn of frame {frame}."),
+    Code.FRAME_PAUSED: gettext_noop("Frame {frame} waits: the rollout is paused until somebody resumes it."),
+    Code.FRAME_HOURS: gettext_noop("Frame {frame} waits for its hours: offers begin there at {time}."),
+    Code.FRAME_MOMENT: gettext_noop("Frame {frame} waits for a moment of its own: {time}."),
+    Code.FRAME_SITE: gettext_noop("Frame {frame} waits for others at its site {site}, {most} at a time."),
+    Code.FRAME_RATE: gettext_noop("Frame {frame} waits for others: {most} frames a minute are offered the release."),
+    Code.FRAME_AT_ONCE: gettext_noop("Frame {frame} waits for others: {most} frames install the release at a time."),
+    Code.FRAME_NEXT: gettext_noop("Frame {frame} is offered the release next."),
+    Code.FRAME_OFFERED: gettext_noop("Frame {frame} was offered the release; its state: {install}."),
+    Code.FRAME_DARK: gettext_noop("Frame {frame} was offered the release and has been silent for 24 hours since."),
+    Code.FRAME_FAILED: gettext_noop("Frame {frame} did not take the release: {failure}. {detail}"),
+    Code.FRAME_RETRY: gettext_noop(
+        "Frame {frame} did not take the release: {failure}. It is offered the release again from {time} on."
+    ),
+    Code.FRAME_WITHDRAWN: gettext_noop("The offer to frame {frame} was taken back."),
+    Code.FRAME_HAS_IT: gettext_noop("Frame {frame} runs the release."),
+    Code.FRAME_RETURNING: gettext_noop("Frame {frame} was told to return to its former release and has not yet."),
+    Code.FRAME_RETURNED: gettext_noop("Frame {frame} has returned to its former release."),
+    Code.FRAME_STRANDED: gettext_noop(
+        "Frame {frame} keeps the release: nobody knows what it ran before. Pin it to a release to move it."
     ),
     Code.WAITS_START: gettext_noop("It begins at {time}."),
     Code.WAITS_FROZEN: gettext_noop("Rollouts are frozen ({reason}): nothing is offered until somebody lifts that."),

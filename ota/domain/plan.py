@@ -104,6 +104,8 @@ class Plan(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Each offer is delayed by up to so many seconds, which the frame's own number decides."""
     priority: Annotated[int, Meta(ge=-100, le=100)] = 0
     """A frame that two rollouts want goes to the higher one; of equals to the older one."""
+    supersedes: Annotated[list[Annotated[int, Meta(ge=1, le=2**63 - 1)]], Meta(max_length=20)] = []
+    """Rollouts (ids) that end when this one begins, because it takes their place."""
     retries: dict[Reason, Annotated[int, Meta(ge=0, le=10)]] = {}
     """How often a frame that failed for this reason is offered the release again."""
     timeout_h: float = 72.0

@@ -1,6 +1,7 @@
 """One frame in one rollout."""
 
 from django.db import models
+from django.db.models import Q
 
 from fleet.models import Frame
 from ota.domain.deployment import DeploymentState
@@ -31,7 +32,10 @@ class Deployment(models.Model):
     attempts = models.SmallIntegerField(default=0)
     """Offers so far; more than one where its failures are of a kind that is tried again."""
     attempted_at = models.DateTimeField(null=True, blank=True)
-    """The newest offer; ``offered_at`` is the first, from which on the evidence counts the frame."""
+    """The newest offer, or when a frame that had been dark took it up; ``offered_at`` is the first offer, from which on
+    the evidence counts the frame."""
+    failed_at = models.DateTimeField(null=True, blank=True)
+    """When it failed or went back for the first time; it stays when it is tried again."""
     dark_at = models.DateTimeField(null=True, blank=True)
     """When it had been silent for 24 h for the first time since the rollout began, offered or not."""
     returned_at = models.DateTimeField(null=True, blank=True)
@@ -39,7 +43,12 @@ class Deployment(models.Model):
     class Meta:
         ordering = ("frame_id",)
         constraints = (models.UniqueConstraint(fields=["rollout", "frame"], name="deployment_once"),)
-        indexes = (models.Index(fields=["rollout", "stage", "state"]),)
+        indexes = (
+            models.Index(fields=["rollout", "stage", "state"]),
+            models.Index(
+                fields=["rollout", "u"], name="deployment_waiting", condition=Q(state="pending", offered_at=None)
+            ),
+        )
 
     def __str__(self) -> str:
         return f"{self.frame_id}: {self.state}"

@@ -29,6 +29,8 @@ class Rollout(models.Model):
     superseded_by = models.ForeignKey("self", null=True, blank=True, on_delete=models.SET_NULL, related_name="+")
     began_at = models.DateTimeField(null=True, blank=True)
     """When it began to run: the evidence counts from here."""
+    enlisted_at = models.DateTimeField(null=True, blank=True)
+    """When it was last brought up to date with its group; real time."""
     state = models.CharField(max_length=16, choices=STATES, default=RolloutState.RUNNING.value)
     reason = models.CharField(max_length=500, blank=True)
     """Why it is in this state."""

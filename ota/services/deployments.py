@@ -9,12 +9,14 @@ import datetime as dt
 from typing import Any
 
 from django.db import transaction
-from django.db.models import F, Q, QuerySet
+from django.db.models import DateTimeField, F, Q, QuerySet, Value
+from django.db.models.functions import Coalesce
 
 from fleet import clock
 from fleet.services.telemetry_rows import clean
 from ota.domain.deployment import DARK_AFTER, FAILURES, IN_FLIGHT, DeploymentState, Offer, Report, move, said
 from ota.models import Deployment, Rollout
+from protocol.errors import Reason
 from protocol.messages import ReportedState
 
 FOLLOWED = ("running", "paused", "succeeded")
@@ -57,8 +59,23 @@ def mark_dark(rollout: Rollout, now: dt.datetime) -> int:
     """Frames in flight that have been silent for DARK_AFTER are dark. Returns how many."""
     since = now - DARK_AFTER
     silent = Q(frame__last_seen=None) | Q(frame__last_seen__lte=since)
-    rows = rollout.deployments.filter(silent, state__in=IN_FLIGHT, offered_at__lte=since)
+    rows = rollout.deployments.filter(silent, state__in=IN_FLIGHT, attempted_at__lte=since)
     return rows.update(state=DeploymentState.DARK, updated_at=now)
+
+
+def time_out(rollout: Rollout, hours: float, now: dt.datetime) -> int:
+    """Frames that are heard of and still in flight ``hours`` after their offer have failed, until they say otherwise.
+    Returns how many. Silent ones are dark instead."""
+    late = now - dt.timedelta(hours=hours)
+    heard = Q(frame__last_seen__gt=now - DARK_AFTER)
+    rows = rollout.deployments.filter(heard, state__in=IN_FLIGHT, attempted_at__lte=late)
+    return rows.update(
+        state=DeploymentState.FAILED,
+        reason=Reason.TIMEOUT,
+        detail=f"It was heard of, and had neither committed nor refused the release {hours:g} hours after its offer.",
+        failed_at=Coalesce("failed_at", Value(now, output_field=DateTimeField())),
+        updated_at=now,
+    )
 
 
 def _note_returned(rows: QuerySet[Deployment], now: dt.datetime) -> None:
@@ -76,8 +93,11 @@ def _follow(row: Deployment, report: Report, failure: tuple[str, str], now: dt.d
     if to is None or (after := move(before, to)) == before:
         return
     fields: dict[str, Any] = {"state": after, "updated_at": now}
+    if before is DeploymentState.DARK and after in IN_FLIGHT:
+        fields["attempted_at"] = now  # it has only begun
     if after in FAILURES:
         fields["reason"], fields["detail"] = failure
+        fields["failed_at"] = row.failed_at or now
     elif after is DeploymentState.COMMITTED:
         fields |= {"reason": "", "detail": "", "committed_at": now}
     Deployment.objects.filter(pk=row.pk).update(**fields)

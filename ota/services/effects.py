@@ -12,7 +12,7 @@ from ota.domain.deployment import DeploymentState
 from ota.domain.gates import Facts
 from ota.domain.rollout import ENDED, RolloutState
 from ota.models import Look, Rollout, RolloutEvent
-from ota.services import offers
+from ota.services import membership, returns, webhooks
 from ota.services.facts import plan_of
 
 ENGINE = "engine"
@@ -59,8 +59,9 @@ def perform(
 
 
 def note(rollout: Rollout, kind: str, actor: str, reason: str, detail: Figures, now: dt.datetime) -> None:
-    """Append to the rollout's trail and to the audit log, which keeps real time."""
-    RolloutEvent.objects.create(rollout=rollout, at=now, actor=actor, kind=kind, reason=reason[:500], detail=detail)
+    """Append to the rollout's trail, for webhooks, and to the audit log, which keeps real time."""
+    event = RolloutEvent.objects.create(rollout=rollout, at=now, actor=actor, kind=kind, reason=reason[:500], detail=detail)
+    webhooks.enqueue(event)
     AuditEntry.objects.create(
         at=timezone.now(),
         actor=actor,
@@ -84,8 +85,8 @@ def _effect(
         case actions.Begin():
             return "started", _begun(rollout)
         case actions.OpenStage(number):
-            offers.enlist(rollout, plan_of(rollout))
-            frames = offers.waiting(rollout, number).count()
+            membership.enlist(rollout, plan_of(rollout))
+            frames = membership.waiting(rollout, number).count()
             return "stage_opened", {"stage": number, "frames": frames, "share": after.stages[number - 1].share}
         case actions.CompleteStage(number):
             here = facts.of(number)
@@ -102,9 +103,9 @@ def _effect(
         case actions.Succeed():
             return "succeeded", {"frames": _count(rollout, DeploymentState.COMMITTED)}
         case actions.Abort():
-            return "aborted", {"frames": offers.withdraw(rollout, now)}
+            return "aborted", {"frames": returns.withdraw(rollout, now)}
         case actions.RollBack():
-            frames, unknown = offers.send_back(rollout, now)
+            frames, unknown = returns.send_back(rollout, now)
             return "rolling_back", {"frames": frames, "without_former_release": unknown}
         case actions.Finish():
             back, silent = _count(rollout, DeploymentState.RETURNED), _count(rollout, DeploymentState.RETURNING)

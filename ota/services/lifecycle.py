@@ -10,7 +10,7 @@ from fleet.services.claims import LIFE, NewClaim
 from ota.domain.deployment import IN_FLIGHT, DeploymentState
 from ota.locks import Lock, hold
 from ota.models import Deployment, DesiredState, RetainedObject, Rollout
-from ota.services.offers import ACTIVE
+from ota.services.membership import ACTIVE
 from protocol.topics import frame_topic
 
 RETIRED = "The frame was retired."
@@ -21,9 +21,9 @@ def retire(frame_id: str, actor: str, reason: str, *, now: datetime | None = Non
     """``fleet.services.lifecycle.retire``; besides, its DesiredState is taken off the broker and no rollout waits for
     it. Raises Refused, Frame.DoesNotExist."""
     now = now or timezone.now()
-    # In the order in which the engine's tick takes its locks.
+    # In the order in which the engine takes its locks: a newer rollout holds its row when it ends those it supersedes.
     touched = Deployment.objects.filter(frame_id=frame_id, rollout__state__in=ACTIVE).values("rollout")
-    list(Rollout.objects.select_for_update(of=("self",)).filter(pk__in=touched).order_by("pk"))
+    list(Rollout.objects.select_for_update(of=("self",)).filter(pk__in=touched).order_by("-pk"))
     hold(Lock.ROLLOUTS)
     hold(Lock.DIRECTOR)
     lifecycle.retire(frame_id, actor, reason, now=now)

@@ -1,34 +1,35 @@
-"""What a rollout's actions mean for frames: who belongs to it, offering the release, taking an offer back.
+"""Offering the release: which frames of the open stages get their DesiredState now.
 
-Only frames of the rollout's group are ever touched. Callers hold the rollout's row locked.
+Nothing is loaded that cannot be offered: hours, moments, sites and retries are conditions of one query, in the order of
+the households' numbers, cut off at what limits leave room for. Callers hold the rollout's row locked.
 """
 
 import datetime as dt
-import secrets
-from collections.abc import Iterable, Sequence
+from collections import Counter, defaultdict
+from dataclasses import dataclass
 
 from django.db import connection
-from django.db.models import Exists, OuterRef, QuerySet
+from django.db.models import Case, CharField, Count, F, FloatField, Q, QuerySet, Value, When
+from django.db.models.functions import Concat, Floor
 from django.utils import timezone
 
-from fleet.groups import frames_in
-from fleet.models import Frame, FrameGroup
 from fleet.models import ReportedState as Reported
-from ota.domain.assignment import arm, household_number, stage_of
-from ota.domain.deployment import IN_FLIGHT, DeploymentState, Report, plays
+from ota.domain import schedule
+from ota.domain.deployment import FAILURES, IN_FLIGHT, DeploymentState, Report, plays
 from ota.domain.plan import Plan
-from ota.locks import Lock, hold
-from ota.models import Deployment, DesiredState, Release, Rollout
-from ota.selectors import standing_offers
+from ota.models import Deployment, Rollout
 from ota.services import director
+from ota.services.facts import frozen_because
+from ota.services.returns import former_releases
 from ota.services.transfer import Terms
 
-BATCH = 2_000
-ACTIVE = ("proposed", "scheduled", "running", "paused")
-SALT_DRAWS = 16
+BUSY = ("running", "paused")
+"""Rollouts whose frames in flight share a site with others'."""
 
+# What a frame had before its first offer is what it goes back to, whatever was tried since.
 _OFFERED = """
-    UPDATE ota_deployment d SET state = o.state, desired_version = o.version, former_release_id = o.former,
+    UPDATE ota_deployment d SET state = o.state, desired_version = o.version, reason = '', detail = '',
+           former_release_id = CASE WHEN d.offered_at IS NULL THEN o.former ELSE d.former_release_id END,
            offered_at = coalesce(d.offered_at, %(now)s), attempted_at = %(now)s, attempts = d.attempts + 1,
            updated_at = %(now)s,
            committed_at = CASE WHEN o.state = 'committed' THEN %(now)s::timestamptz END
@@ -37,142 +38,138 @@ _OFFERED = """
     WHERE d.id = o.id
 """
 
-_RETURNING = """
-    UPDATE ota_deployment d SET state = 'returning', updated_at = %s, desired_version = o.version
-    FROM unnest(%s::text[], %s::bigint[]) AS o (frame_id, version)
-    WHERE d.rollout_id = %s AND d.frame_id = o.frame_id
-"""
-STRANDED = "no_former_release"
-"""Reason of a frame that cannot go back: nobody knows what it ran before."""
+SITE: Case = Case(
+    When(frame__site="", then=Concat(Value("household "), F("frame__household_id"))),
+    default=Concat(Value("site "), F("frame__site")),
+    output_field=CharField(),
+)
+"""The uplink a frame shares: its site's, or its household's own."""
+FRACTION = F("u") * schedule.MOMENTS - Floor(F("u") * schedule.MOMENTS, output_field=FloatField())
+"""``ota.domain.schedule.fraction``; both are exact, a power of two times a float."""
 
 
-def draw_salt(group: FrameGroup, shares: Sequence[float]) -> str:
-    """A fresh salt whose first stage is not empty.
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A frame that may be offered the release now."""
 
-    In a small group a small share may hold nobody, and such a stage would say nothing; drawing again treats all
-    households alike. After SALT_DRAWS the salt is taken as it is.
-    """
-    households = set(frames_in(group).values_list("household_id", flat=True))
-    for _ in range(SALT_DRAWS):
-        salt = secrets.token_hex(16)
-        if any(household_number(salt, household) < shares[0] for household in households):
-            break
-    return salt
-
-
-def busy_with(frames: QuerySet[Frame], but: Rollout | None = None) -> QuerySet[Deployment]:
-    """Deployments of these frames in rollouts that are proposed, running or paused, except ``but``."""
-    found = Deployment.objects.filter(rollout__state__in=ACTIVE, frame__in=frames)
-    return found if but is None else found.exclude(rollout=but)
-
-
-def enlist(rollout: Rollout, plan: Plan) -> None:
-    """Bring the rollout's frames up to date with its group: new ones come in, ones that left before any offer go.
-
-    A frame that another rollout has stays with that one; of two that look at the same time one waits.
-    """
-    hold(Lock.ROLLOUTS)
-    shares = plan.shares()
-    members = frames_in(rollout.group).filter(pin=None)
-    others = Deployment.objects.filter(rollout__state__in=ACTIVE, frame=OuterRef("pk")).exclude(rollout=rollout)
-    known = Deployment.objects.filter(rollout=rollout, frame=OuterRef("pk"))
-    fresh = members.exclude(Exists(others)).exclude(Exists(known)).order_by("pk").values_list("pk", "household_id")
-    rows = []
-    for frame_id, household in fresh:
-        u = household_number(rollout.salt, household)
-        rows.append(
-            Deployment(
-                rollout=rollout, frame_id=frame_id, u=u, arm=arm(u, shares, plan.holdback), stage=stage_of(u, shares)
-            )
-        )
-    Deployment.objects.bulk_create(rows, batch_size=BATCH, ignore_conflicts=True)
-    _never_offered(rollout).exclude(frame__in=members).delete()
-
-
-def waiting(rollout: Rollout, number: int) -> QuerySet[Deployment]:
-    """Frames of all stages up to ``number`` that had no offer yet."""
-    return _never_offered(rollout).filter(stage__lte=number)
+    pk: int
+    frame_id: str
+    site: str
 
 
 def offer_due(rollout: Rollout, plan: Plan, now: dt.datetime) -> int:
-    """Offer the release to those frames of the open stages that may have it now. Returns how many.
+    """Offer the release to those frames of the open stages that may have it now, at most ``schedule.MOST``. Returns how
+    many.
 
     A frame that runs the release already has committed at once, and gets the DesiredState all the same.
     """
-    rows = list(waiting(rollout, rollout.current_stage).order_by("frame_id").values_list("pk", "frame_id"))
-    if not rows:
+    if not plan.emergency and frozen_because() is not None:
         return 0
-    frame_ids = [frame_id for _, frame_id in rows]
-    formers = _formers(frame_ids)
+    room = room_now(rollout, plan, now)
+    chosen = _choose(rollout, plan, now, room) if room else []
+    if not chosen:
+        return 0
+    frame_ids = [one.frame_id for one in chosen]
+    formers = former_releases(frame_ids)  # before the new DesiredState takes the place of the old one
+    terms = Terms(rollout.group, rollout.base_model)
+    versions = director.set_desired(frame_ids, rollout.release, timezone.now(), terms)
+    rows = [one for one in chosen if one.frame_id in versions]  # without those that were retired meanwhile
     done = {
         row.frame_id
         for row in Reported.objects.filter(pk__in=frame_ids)
         if plays(Report(row.state, row.release, row.target, row.desired_version), rollout.release_id)
     }
-    versions = director.set_desired(frame_ids, rollout.release, timezone.now(), _terms(rollout))
     with connection.cursor() as cursor:
         cursor.execute(
             _OFFERED,
             {
                 "now": now,
-                "ids": [pk for pk, _ in rows],
-                "states": ["committed" if frame_id in done else "offered" for frame_id in frame_ids],
-                "versions": [versions[frame_id] for frame_id in frame_ids],
-                "formers": [formers.get(frame_id) for frame_id in frame_ids],
+                "ids": [one.pk for one in rows],
+                "states": ["committed" if one.frame_id in done else "offered" for one in rows],
+                "versions": [versions[one.frame_id] for one in rows],
+                "formers": [formers.get(one.frame_id) for one in rows],
             },
         )
     return len(rows)
 
 
-def withdraw(rollout: Rollout, now: dt.datetime) -> int:
-    """Frames in flight get the DesiredState they had before, and are pending again: no offer stands. Returns how many.
-
-    Frames that were meant to run something else since are left alone, as are those that have committed.
-    """
-    touched = standing_offers(rollout).exclude(state=DeploymentState.COMMITTED).select_related("former_release")
-    wanted = {row.frame_id: row.former_release for row in touched if row.former_release_id != rollout.release_id}
-    director.set_desired_each(wanted, timezone.now(), _terms(rollout))
-    withdrawn = [*IN_FLIGHT, DeploymentState.DARK]
-    rollout.deployments.filter(state__in=withdrawn).update(state=DeploymentState.PENDING, updated_at=now)
-    return len(wanted)
+def room_now(rollout: Rollout, plan: Plan, now: dt.datetime) -> int:
+    """How many frames the rollout's limits let it offer the release to now."""
+    step = plan.steps()[rollout.current_stage - 1]
+    in_flight = last_minute = 0
+    if (step.at_once or plan.at_once) is not None:
+        in_flight = rollout.deployments.filter(state__in=IN_FLIGHT).count()
+    if (step.per_minute or plan.per_minute) is not None:
+        last_minute = rollout.deployments.filter(attempted_at__gt=now - schedule.MINUTE).count()
+    return schedule.room(plan, step, in_flight, last_minute)
 
 
-def send_back(rollout: Rollout, now: dt.datetime) -> tuple[int, int]:
-    """Every frame that was offered the release is told to run what it ran before, and is returning until it does.
-
-    Returns (frames told, updated frames that stay because nobody knows what they had). Frames that were meant to run
-    something else since are left alone.
-    """
-    wanted: dict[str, Release | None] = {}
-    stranded = []
-    for row in standing_offers(rollout).select_related("former_release"):
-        if row.former_release_id == rollout.release_id:
-            continue
-        if row.former_release is None and row.state == DeploymentState.COMMITTED:
-            stranded.append(row.pk)
-        else:
-            wanted[row.frame_id] = row.former_release
-    versions = director.set_desired_each(wanted, timezone.now(), _terms(rollout))
-    with connection.cursor() as cursor:
-        cursor.execute(_RETURNING, [now, list(versions), list(versions.values()), rollout.pk])
-    rollout.deployments.filter(pk__in=stranded).update(reason=STRANDED, updated_at=now)
-    left = [*IN_FLIGHT, DeploymentState.DARK]
-    rollout.deployments.filter(state__in=left).update(state=DeploymentState.PENDING, updated_at=now)
-    return len(wanted), len(stranded)
+def due(rollout: Rollout, plan: Plan, now: dt.datetime) -> "QuerySet[Deployment]":
+    """Frames that may be offered the release now, but for limits: in their hours, at their moment, or to be tried
+    again."""
+    rows = rollout.deployments.filter(stage__lte=rollout.current_stage)
+    fresh = Q(state=DeploymentState.PENDING, offered_at=None)
+    if not plan.emergency:
+        hours, moments = _hours(rollout, plan, now)
+        rows, fresh = rows.filter(hours), fresh & moments
+        if moments:
+            rows = rows.annotate(fraction=FRACTION)
+    return rows.filter(fresh | again(plan, now)) if plan.retries else rows.filter(fresh)
 
 
-def _terms(rollout: Rollout) -> Terms:
-    return Terms(rollout.group, rollout.base_model)
+def again(plan: Plan, now: dt.datetime) -> Q:
+    """Frames whose failure is of a kind that is tried again, and whose pause is over."""
+    found = Q(pk__in=[])
+    for attempt in range(1, max(plan.retries.values(), default=0) + 1):
+        reasons = [reason.value for reason, tries in plan.retries.items() if tries >= attempt]
+        found |= Q(attempts=attempt, reason__in=reasons, updated_at__lte=now - schedule.pause(attempt))
+    return Q(state__in=FAILURES) & found
 
 
-def _never_offered(rollout: Rollout) -> QuerySet[Deployment]:
-    return rollout.deployments.filter(state=DeploymentState.PENDING, offered_at=None)
+def _choose(rollout: Rollout, plan: Plan, now: dt.datetime, room: int) -> list[Candidate]:
+    """At most ``room`` frames in the order of their households' numbers, locked until the transaction ends; those that
+    somebody else holds are left for the next tick."""
+    rows = due(rollout, plan, now).order_by("u", "pk")
+    by_site = plan.per_site if not plan.emergency else None
+    if by_site is None:
+        locked = rows.select_for_update(skip_locked=True, of=("self",))
+        return [Candidate(pk, frame, "") for pk, frame in locked.values_list("pk", "frame_id")[:room]]
+    there = Deployment.objects.filter(rollout__state__in=BUSY, state__in=IN_FLIGHT).annotate(site=SITE)
+    counted = there.order_by().values("site").annotate(n=Count("pk"))
+    full = counted.filter(n__gte=by_site).values("site")
+    locked = rows.annotate(site=SITE).exclude(site__in=full).select_for_update(skip_locked=True, of=("self",))
+    found = [Candidate(*row) for row in locked.values_list("pk", "frame_id", "site")[:room]]
+    taken = Counter(dict(counted.filter(site__in=[one.site for one in found]).values_list("site", "n")))
+    chosen = []
+    for one in found:
+        if taken[one.site] < by_site:
+            taken[one.site] += 1
+            chosen.append(one)
+    return chosen
 
 
-def _formers(frame_ids: Iterable[str]) -> dict[str, str]:
-    """Frame id -> digest of the release it was meant to run, or says it runs where nobody meant anything."""
-    ids = list(frame_ids)
-    known = Release.objects.values("digest")
-    said = Reported.objects.filter(pk__in=ids, release__in=known).values_list("frame_id", "release")
-    meant = DesiredState.objects.filter(pk__in=ids, release__isnull=False).values_list("frame_id", "release_id")
-    return {**dict(said), **dict(meant)}
+def _hours(rollout: Rollout, plan: Plan, now: dt.datetime) -> tuple[Q, Q]:
+    """Which frames' hours it is, and of those whose moment has come."""
+    hours, moments = Q(), Q()
+    if plan.jitter_s:
+        opened = rollout.stages.filter(opened_at__isnull=False).values_list("number", "opened_at")
+        moments = _moments([(Q(stage=number), at) for number, at in opened if at is not None], plan, now)
+    if plan.windows or plan.blackout:
+        zones: defaultdict[dt.datetime, list[str]] = defaultdict(list)
+        for zone in rollout.deployments.order_by().values_list("frame__timezone", flat=True).distinct():
+            since = schedule.open_since(plan, zone, now)
+            if since is not None:
+                zones[since].append(zone)
+        hours = Q(frame__timezone__in=[zone for names in zones.values() for zone in names])
+        if plan.jitter_s:
+            moments &= _moments([(Q(frame__timezone__in=names), since) for since, names in zones.items()], plan, now)
+    return hours, moments
+
+
+def _moments(opened: list[tuple[Q, dt.datetime]], plan: Plan, now: dt.datetime) -> Q:
+    """Frames whose part of the jitter has passed since theirs opened (``schedule.moment``)."""
+    found = Q(pk__in=[])
+    for which, since in opened:
+        part = (now - since).total_seconds() / plan.jitter_s
+        found |= which if part >= 1.0 else which & Q(fraction__lte=part)
+    return found

@@ -8,6 +8,7 @@ import datetime as dt
 import logging
 from collections.abc import Sequence
 
+import msgspec
 from django.conf import settings
 from django.db import InterfaceError, OperationalError, transaction
 from django.db.models import Q
@@ -18,11 +19,13 @@ from fleet.models import FrameGroup
 from ota.domain import actions
 from ota.domain import rollout as domain
 from ota.domain.causes import Cause, Code
+from ota.domain.gates import Facts
 from ota.domain.plan import Plan, PlanRefused, check, kept, of_shares
 from ota.domain.rollout import TICKED, Command, NotAllowed, RolloutState
 from ota.locks import Lock, hold
 from ota.models import Release, Rollout, RolloutStage
-from ota.services import deployments, offers, transfer
+from ota.selectors_fit import conditions, unfit
+from ota.services import deployments, membership, offers, supersede, transfer
 from ota.services.effects import ENGINE, note, perform
 from ota.services.facts import facts_of, plan_of, state_of
 from protocol.errors import Refused
@@ -46,13 +49,14 @@ def draft(
     now: dt.datetime | None = None,
     *,
     base_model: bool = False,
+    supersede: Sequence[int] = (),
 ) -> Rollout:
     """Keep what somebody has in mind: nothing is offered and no frame is held before it is started.
 
     ``plan`` may be shares alone. Raises NotAllowed with one sentence when the plan makes no sense.
     """
     now = now or clock.now()
-    rollout = _create(release, group, plan, actor, now, base_model=base_model)
+    rollout = _create(release, group, _planned(plan, supersede), actor, now, base_model=base_model)
     note(rollout, "drafted", actor, reason, {"stages": plan_of(rollout).shares(), "base_model": base_model}, now)
     return rollout
 
@@ -67,6 +71,7 @@ def start(
     now: dt.datetime | None = None,
     *,
     base_model: bool = False,
+    supersede: Sequence[int] = (),
 ) -> Rollout:
     """Begin to take ``release`` to ``group``; ``plan`` may be ascending shares (0 to 1) alone. The next tick opens the
     first stage at the plan's hour; where two-person approval is on, and in an emergency, somebody else approves first.
@@ -77,21 +82,25 @@ def start(
     under way, the stages hold no frame, or most frames would refuse the release for want of its base model.
     """
     now = now or clock.now()
-    rollout = _create(release, group, plan, actor, now, base_model=base_model)
+    rollout = _create(release, group, _planned(plan, supersede), actor, now, base_model=base_model)
     _launch(rollout, actor, reason, now)
     return rollout
+
+
+def _planned(plan: Plan | Sequence[float], supersede: Sequence[int]) -> Plan:
+    plan = plan if isinstance(plan, Plan) else of_shares(plan)
+    return msgspec.structs.replace(plan, supersedes=[*plan.supersedes, *supersede]) if supersede else plan
 
 
 def _create(
     release: Release,
     group: FrameGroup,
-    plan: Plan | Sequence[float],
+    plan: Plan,
     actor: str,
     now: dt.datetime,
     *,
     base_model: bool,
 ) -> Rollout:
-    plan = plan if isinstance(plan, Plan) else of_shares(plan)
     try:
         check(plan, now)
     except PlanRefused as refused:
@@ -116,27 +125,63 @@ def _create(
 
 def _launch(rollout: Rollout, actor: str, reason: str, now: dt.datetime) -> None:
     """Check a draft against the fleet as it is, take its frames, and let it begin."""
-    plan, group, release = plan_of(rollout), rollout.group, rollout.release
+    plan, group = plan_of(rollout), rollout.group
     if plan.emergency and not reason.strip():
         raise NotAllowed(Cause(Code.EMERGENCY_REASON))
+    older = supersede.lock(rollout)
+    supersede.check(rollout, older)
     hold(Lock.ROLLOUTS)
+    _check_group(rollout)
+    rollout.salt = membership.draw_salt(group, plan.shares())
+    rollout.save(update_fields=["salt"])
+    state, facts = state_of(rollout), facts_of(rollout, now)
+    begun = domain.start(state, now, two_person=settings.FRAMEFLEET_TWO_PERSON)
+    if not any(isinstance(action, actions.Begin) for action in begun):
+        membership.enlist(rollout, plan)
+    _carry_out(rollout, state, begun, facts, actor, reason, now)
+    if not rollout.deployments.filter(stage__isnull=False).exists() and not older:
+        raise NotAllowed(Cause(Code.NO_FRAME_IN_STAGES, {"group": group.name, "frames": frames_in(group).count()}))
+
+
+def _check_group(rollout: Rollout) -> None:
+    """Raises NotAllowed unless the group holds frames that the release fits and that are free."""
+    release, group = rollout.release, rollout.group
     frames = frames_in(group)
-    if not frames.exists():
+    count = frames.count()
+    if not count:
         raise NotAllowed(Cause(Code.EMPTY_GROUP, {"group": group.name}))
-    taken = offers.busy_with(frames).select_related("rollout__release").order_by("-rollout_id").first()
+    needs = conditions(release)
+    hardware = unfit(needs, frames, base_model=True).get(Code.FRAME_HARDWARE)
+    if hardware is not None and not frames.exclude(hardware).exists():
+        kinds = ", ".join(sorted(set(frames.order_by().values_list("hardware", flat=True))))
+        raise NotAllowed(Cause(Code.FITS_NOBODY, {"group": group.name, "frames": count, "hardware": kinds}))
+    if not rollout.base_model:
+        _check_base_model(release, group)
+    members = membership.members(rollout)
+    taken = membership.rivals(rollout, members).select_related("rollout__release").order_by("-rollout_id").first()
     if taken is not None:
         other: dict[str, int | str] = {"rollout": taken.rollout_id, "release": str(taken.rollout.release)}
         raise NotAllowed(Cause(Code.UNDER_WAY, {**other, "frame": taken.frame_id, "group": group.name}))
-    if not rollout.base_model:
-        _check_base_model(release, group)
-    rollout.salt = offers.draw_salt(group, plan.shares())
-    rollout.save(update_fields=["salt"])
-    offers.enlist(rollout, plan)
-    if not rollout.deployments.filter(stage__isnull=False).exists():
-        raise NotAllowed(Cause(Code.NO_FRAME_IN_STAGES, {"group": group.name, "frames": frames.count()}))
-    state, facts = state_of(rollout), facts_of(rollout, now)
-    for action in domain.start(state, now, two_person=settings.FRAMEFLEET_TWO_PERSON):
+    if not membership.free(rollout, members).exists():
+        raise NotAllowed(Cause(Code.NOBODY_FREE, {"group": group.name, "frames": count}))
+
+
+def _carry_out(
+    rollout: Rollout,
+    state: domain.Rollout,
+    decided: list[actions.Action],
+    facts: Facts,
+    actor: str,
+    reason: str,
+    now: dt.datetime,
+) -> domain.Rollout:
+    """Perform all of it, one after the other. What begins ends what it supersedes first, and takes its frames."""
+    for action in decided:
+        if isinstance(action, actions.Begin):
+            supersede.end_older(rollout, actor, now)
+            membership.enlist(rollout, plan_of(rollout))
         state = perform(rollout, state, action, facts, actor, reason, now)
+    return state
 
 
 def _check_base_model(release: Release, group: FrameGroup) -> None:
@@ -172,11 +217,9 @@ def command(
         if wanted is Command.START:
             _launch(rollout, actor, reason, now)
             return rollout
-        for action in asked:
-            state = perform(rollout, state, action, facts, actor, reason, now)
+        state = _carry_out(rollout, state, asked, facts, actor, reason, now)
         if wanted is Command.APPROVE:
-            for action in domain.decide(state, facts, now):
-                state = perform(rollout, state, action, facts, ENGINE, "", now)
+            _carry_out(rollout, state, domain.decide(state, facts, now), facts, ENGINE, "", now)
         _offer(rollout, now)
     except Refused as refused:
         raise NotAllowed(_group_sentence(rollout, refused)) from None
@@ -193,10 +236,10 @@ def tick(rollout_id: int, now: dt.datetime | None = None) -> bool:
             return False
         deployments.catch_up(rollout, now)
         deployments.mark_dark(rollout, now)
+        deployments.time_out(rollout, plan_of(rollout).timeout_h, now)
         state, facts = state_of(rollout), facts_of(rollout, now)
         decided = domain.decide(state, facts, now)
-        for action in decided:
-            state = perform(rollout, state, action, facts, ENGINE, "", now)
+        _carry_out(rollout, state, decided, facts, ENGINE, "", now)
         offered = _offer(rollout, now)
     return bool(decided) or offered > 0
 
@@ -208,16 +251,23 @@ def tick_all(now: dt.datetime | None = None) -> int:
     What is wrong with one holds up no other. Raises what the database raises when it is away.
     """
     now = now or clock.now()
-    over = Q(state=RolloutState.SUCCEEDED, end_at__lte=now)
+    over = Q(state=RolloutState.SUCCEEDED, end_at__lte=now) | Q(pk__in=membership.due_for_newcomers())
     watched = Rollout.objects.filter(Q(state__in=TICKED - {RolloutState.SUCCEEDED}) | over)
-    return sum(_tick_alone(pk, now) for pk in list(watched.order_by("pk").values_list("pk", flat=True)))
+    # Who may take frames from others goes first, and of those that have ended the newest: newcomers are that one's.
+    rows = list(watched.values_list("priority", "state", "pk"))
+    rows.sort(key=lambda row: (-row[0], -row[2] if row[1] == RolloutState.SUCCEEDED else row[2]))
+    return sum(_tick_alone(pk, now) for _, _, pk in rows)
 
 
 def _offer(rollout: Rollout, now: dt.datetime) -> int:
-    """Offer what may be offered now: the open stages' frames within all limits."""
-    if rollout.state != RolloutState.RUNNING or rollout.current_stage == 0:
+    """Offer what may be offered now: the open stages' frames within all limits; of a finished rollout, those that have
+    come into its group since."""
+    newcomers = rollout.state == RolloutState.SUCCEEDED and membership.open_to_newcomers().filter(pk=rollout.pk)
+    if rollout.current_stage == 0 or not (rollout.state == RolloutState.RUNNING or newcomers):
         return 0
-    return offers.offer_due(rollout, plan_of(rollout), now)
+    plan = plan_of(rollout)
+    membership.keep_up(rollout, plan)
+    return offers.offer_due(rollout, plan, now)
 
 
 def _tick_alone(rollout_id: int, now: dt.datetime) -> bool:

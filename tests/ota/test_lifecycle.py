@@ -19,7 +19,7 @@ from fleet.services.reports import record_reported
 from fleet.services.tokens import create_token
 from ota import keys, publication
 from ota.models import Deployment, DesiredState, Release
-from ota.services import director, lifecycle, offers, rollouts
+from ota.services import director, lifecycle, membership, rollouts
 from protocol.errors import Refused
 from protocol.topics import frame_topic
 from tests.fleet.births import awaited, claim_request, csr, new_key
@@ -100,7 +100,7 @@ def test_no_rollout_waits_for_a_retired_frame_and_none_offers_it_anything(
     zh: FrameGroup,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(offers, "draw_salt", lambda group, shares: "b" * 32)  # always the same first half
+    monkeypatch.setattr(membership, "draw_salt", lambda group, shares: "b" * 32)  # always the same first half
     ids = frames(12, "zh", "zh")
     director.set_desired(ids, release_1_0)
     rollout = rollouts.start(release_1_1, zh, [0.5, 1.0], "li", "lips")

@@ -10,7 +10,7 @@ from fleet.models import AuditEntry, FrameGroup
 from ota.domain.assignment import household_number
 from ota.models import Deployment, DesiredState, Release, Rollout
 from ota.selectors import rollout_detail
-from ota.services import director, offers, rollouts
+from ota.services import director, membership, rollouts
 from protocol.errors import Reason
 from protocol.messages import Failure, InstallState
 from tests.ota.world import Enrol, commit, fail, offered, report
@@ -35,7 +35,7 @@ def group_frames(frames: Enrol, release_1_0: Release) -> list[str]:
 @pytest.fixture
 def rollout(release_1_1: Release, zh: FrameGroup, group_frames: list[str], monkeypatch: pytest.MonkeyPatch) -> Rollout:
     """Always the same households in the same stages."""
-    monkeypatch.setattr(offers, "draw_salt", lambda group, shares: SALT)
+    monkeypatch.setattr(membership, "draw_salt", lambda group, shares: SALT)
     return rollouts.start(release_1_1, zh, STAGES, "li", "Mandarin lips")
 
 
@@ -383,7 +383,7 @@ def test_the_first_stage_of_a_small_group_holds_somebody(zh: FrameGroup, frames:
     frames(30)
     shares = [0.05, 1.0]
     for _ in range(20):
-        salt = offers.draw_salt(zh, shares)
+        salt = membership.draw_salt(zh, shares)
         assert any(household_number(salt, frame.household_id) < 0.05 for frame in frames_in(zh))
 
 

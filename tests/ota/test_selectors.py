@@ -10,7 +10,7 @@ from django.test.utils import CaptureQueriesContext
 from fleet.models import FrameDay, FrameGroup
 from ota.models import Release, Rollout
 from ota.selectors import rollout_detail, rollouts, rollouts_of_frame
-from ota.services import offers
+from ota.services import membership
 from ota.services import rollouts as services
 from tests.ota.world import Enrol, commit, offered
 
@@ -23,7 +23,7 @@ DAY = dt.date(2026, 3, 1)
 def rollout(
     release_1_0: Release, release_1_1: Release, zh: FrameGroup, frames: Enrol, monkeypatch: pytest.MonkeyPatch
 ) -> Rollout:
-    monkeypatch.setattr(offers, "draw_salt", lambda group, shares: "b" * 32)
+    monkeypatch.setattr(membership, "draw_salt", lambda group, shares: "b" * 32)
     frames(80, "zh", "zh")
     rollout = services.start(release_1_1, zh, [0.05, 0.25, 1.0], "li", "")
     services.tick(rollout.pk)
