@@ -23,11 +23,10 @@ class Head(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="s
     days: Annotated[int, Meta(ge=1, le=400)]
 
 
-class Context(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, array_like=True):
-    """A day's playbacks as far as they had one context."""
+class Context(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A day's playbacks as far as they had one context, in words of ``protocol.messages.CONTEXTS``."""
 
-    key: str
-    value: str
+    words: dict[str, str]
     playbacks: Count
     completed: Count
     complaints: Count

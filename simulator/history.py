@@ -13,7 +13,7 @@ import msgspec
 
 from device_agent.folder import ConfigError
 from protocol.clock import DAY_MS
-from protocol.history import Day, Head
+from protocol.history import Context, Day, Head
 from protocol.messages import Complaint, PlaybackEvent
 from simulator.content import SharedContent
 from simulator.factory import read_factory
@@ -70,6 +70,7 @@ def _days(household: Household, frame_id: str, first: int, end: int, release: st
 
 def _sums(frame_id: str, day: int, events: list[PeopleEvent]) -> Day:
     playbacks = [event for event in events if isinstance(event, PlaybackEvent)]
+    complained = {event.playback_id for event in events if isinstance(event, Complaint)}
     power = [event.total_w for event in events if not isinstance(event, PlaybackEvent | Complaint)]
     return Day(
         frame=frame_id,
@@ -79,4 +80,17 @@ def _sums(frame_id: str, day: int, events: list[PeopleEvent]) -> Day:
         complaints=sum(isinstance(event, Complaint) for event in events),
         power_sum_w=round(sum(power), 3),
         power_samples=len(power),
+        contexts=tuple(_contexts(playbacks, complained)),
     )
+
+
+def _contexts(playbacks: list[PlaybackEvent], complained: set[str]) -> Iterator[Context]:
+    words = [playback.context if isinstance(playback.context, dict) else {} for playback in playbacks]
+    for context in {tuple(one.items()): one for one in words if one}.values():
+        shown = [playback for playback, one in zip(playbacks, words, strict=True) if one == context]
+        yield Context(
+            words=context,
+            playbacks=len(shown),
+            completed=sum(playback.completed for playback in shown),
+            complaints=sum(playback.playback_id in complained for playback in shown),
+        )

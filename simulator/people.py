@@ -4,7 +4,8 @@ Everything here is assumed, so every number is a named parameter. What is not as
 completion and complaints depend on the lip error that was really measured on the golden clips, for the household's
 segment, under the release its frame plays at that moment. No effect of a release is written down anywhere.
 
-What is not simulated: slideshows, singing, slow frames, faces that look away.
+What is not simulated: slideshows, singing, slow frames. Photos are turned and voices are quiet or loud, which frames
+say and which changes nothing: no lip error was measured for them.
 """
 
 import math
@@ -65,6 +66,14 @@ class Assumptions:
     power_noise_sd: float = 0.15
     power_outliers: float = 0.002
     power_outlier_w: float = 3.0
+
+    turned: float = 0.15
+    """Share of households whose photo looks aside."""
+    quiet: float = 0.20
+    loud: float = 0.15
+    """Share of households whose voice is so; all others speak normally."""
+    usual: float = 0.9
+    """Share of a household's playbacks with the photo and the voice it has mostly."""
 
     voice_log_mean: float = 1.45
     voice_log_sd: float = 0.45
@@ -130,6 +139,8 @@ class Household:
     completion: float = field(init=False)
     frailty: float = field(init=False)
     power: float = field(init=False)
+    pose: str = field(init=False)
+    loudness: str = field(init=False)
     _draw: Random = field(init=False)
     _plan: list[int] = field(init=False, default_factory=list)
     _plan_day: int = field(init=False, default=-1)
@@ -149,6 +160,7 @@ class Household:
         self.completion = logit(min(max(share, 0.001), 0.999))
         self.frailty = draw.gammavariate(assumed.frailty_shape, 1 / assumed.frailty_shape)
         self.power = draw.gauss(assumed.power_w, assumed.power_frame_sd)
+        self.pose, self.loudness = _pose(draw, assumed), _loudness(draw, assumed)
 
     def live(self, until_ms: int, release: str | None, lip_mm: float | None) -> Iterator[PeopleEvent]:
         """What happens up to ``until_ms`` while the frame plays ``release``, whose lip error for these people is
@@ -195,6 +207,7 @@ class Household:
             video_s=round(video, 2),
             watched_s=round(watched, 2),
             completed=completed,
+            context=self._context(),
         )
         yield PowerSample(
             seq=UNNUMBERED, at=at, release=release, window_s=round(video, 2), total_w=round(self._watts(), 3)
@@ -205,12 +218,27 @@ class Household:
             self._annoyed -= 1
             yield Complaint(seq=UNNUMBERED, at=at + int(watched * 1000), release=release, playback_id=playback_id)
 
+    def _context(self) -> dict[str, str]:
+        draw, assumed = self._draw, self.assumed
+        if draw.random() < assumed.usual:
+            return {"pose": self.pose, "loudness": self.loudness}
+        return {"pose": _pose(draw, assumed), "loudness": _loudness(draw, assumed)}
+
     def _watts(self) -> float:
         draw, assumed = self._draw, self.assumed
         watts = self._power_today + draw.gauss(0, assumed.power_noise_sd)
         if draw.random() < assumed.power_outliers:
             watts += assumed.power_outlier_w
         return max(watts, 0.1)
+
+
+def _pose(draw: Random, assumed: Assumptions) -> str:
+    return "turned" if draw.random() < assumed.turned else "frontal"
+
+
+def _loudness(draw: Random, assumed: Assumptions) -> str:
+    at = draw.random()
+    return "quiet" if at < assumed.quiet else "loud" if at > 1 - assumed.loud else "normal"
 
 
 def _poisson(draw: Random, mean: float) -> int:

@@ -11,6 +11,7 @@ import msgspec
 from django.db import connection, transaction
 
 from fleet import clock
+from fleet.contexts import context_text
 from fleet.services.audit import audit
 from protocol.errors import Reason, Refused
 from protocol.history import Day, Head
@@ -21,13 +22,13 @@ MAX_LINES = 20_000_000
 _FIRST = date(1970, 1, 1)
 
 _DAYS = "frame_id, day, release, playbacks, completed, complaints, power_sum_w, power_samples"
-_CONTEXTS = "frame_id, day, release, key, value, playbacks, completed, complaints"
+_CONTEXTS = "frame_id, day, context, release, playbacks, completed, complaints"
 _ZEROS = "latency_log_sum, latency_samples, fps_log_sum, fps_samples"
 _PREPARE = """
     DROP TABLE IF EXISTS staged_day, staged_context;
     CREATE TEMP TABLE staged_day (frame_id varchar, day date, release varchar, playbacks int, completed int,
         complaints int, power_sum_w float8, power_samples int) ON COMMIT DROP;
-    CREATE TEMP TABLE staged_context (frame_id varchar, day date, release varchar, key varchar, value varchar,
+    CREATE TEMP TABLE staged_context (frame_id varchar, day date, context varchar, release varchar,
         playbacks int, completed int, complaints int) ON COMMIT DROP;
 """
 _INSERT_DAYS = f"""
@@ -60,11 +61,11 @@ def load_history(path: Path, actor: str) -> int:
             with cursor.copy(f"COPY staged_day ({_DAYS}) FROM STDIN") as copy:
                 for day in _days(iter(lambda: file.readline(MAX_LINE), b""), decoder, head):
                     at = _date(day.day)
-                    sums = (day.playbacks, day.completed, day.complaints, day.power_sum_w, day.power_samples)
-                    copy.write_row((day.frame, at, head.release, *sums))
+                    power = (day.power_sum_w, day.power_samples)
+                    copy.write_row((day.frame, at, head.release, day.playbacks, day.completed, day.complaints, *power))
                     for c in day.contexts:
-                        row = (day.frame, at, head.release, c.key, c.value, c.playbacks, c.completed, c.complaints)
-                        contexts.append(row)
+                        sums = (c.playbacks, c.completed, c.complaints)
+                        contexts.append((day.frame, at, context_text(c.words), head.release, *sums))
             cursor.execute(_NOT_SIMULATED)
             if odd := cursor.fetchone():
                 raise _refused(f"{odd[0]} is not enrolled as a simulated frame: only such frames take a history in")
@@ -104,8 +105,9 @@ def _days(lines: Iterable[bytes], decoder: msgspec.json.Decoder[Day], head: Head
             raise _refused(f"The history has more than {MAX_LINES} lines: write fewer days")
         if not head.first_day <= day.day < head.first_day + head.days:
             raise _refused(f"Line {number} of the history is about a day that its first line does not name")
-        if odd := next((one for one in day.contexts if one.value not in CONTEXTS.get(one.key, ())), None):
-            raise _refused(f"Line {number} of the history has the context {odd.key}={odd.value}, which nobody knows")
+        for key, value in (word for context in day.contexts for word in context.words.items()):
+            if value not in CONTEXTS.get(key, ()):
+                raise _refused(f"Line {number} of the history has the context {key}={value}, which nobody knows")
         yield day
 
 

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.django_db
 
 RELEASE = "ab" * 32
 HEAD = Head(release=RELEASE, seed=1, frames=2, first_day=20_000, days=3)
-MOOD = Context(key="mood", value="good", playbacks=1, completed=1, complaints=0)
+MOOD = Context(words={"mood": "good"}, playbacks=1, completed=1, complaints=0)
 DAYS = [
     Day(frame="zh-0001", day=20_000, playbacks=5, completed=4, complaints=1, power_sum_w=24.5, power_samples=5),
     Day(
@@ -25,7 +25,7 @@ DAYS = [
         day=20_002,
         playbacks=3,
         completed=2,
-        contexts=(Context(key="pose", value="turned", playbacks=3, completed=2, complaints=0),),
+        contexts=(Context(words={"pose": "turned", "loudness": "quiet"}, playbacks=3, completed=2, complaints=0),),
     ),
 ]
 
@@ -50,7 +50,7 @@ def test_simulated_frames_have_their_days_and_contexts(tmp_path: Path) -> None:
     assert (first.day, first.release) == (date(2024, 10, 4), RELEASE)
     assert (first.playbacks, first.completed, first.complaints, first.power_sum_w) == (5, 4, 1, 24.5)
     assert (first.latency_samples, first.fps_samples) == (0, 0), "nobody measured a film's speed"
-    assert ContextDay.objects.get(frame="zh-0002").value == "turned"
+    assert ContextDay.objects.get(frame="zh-0002").context == "loudness=quiet pose=turned"
 
 
 def test_a_second_time_changes_nothing(tmp_path: Path) -> None:
