@@ -122,6 +122,15 @@ class Policy:
     canary_share: float = 0.8
     frame_playbacks: int = 3
 
+    segment_frames: int = 20
+    """Frames inside a segment, and outside it, before its complaints are compared."""
+    segment_expected: float = 3.0
+    """Complaint-days that the rest's rate makes of it, before they are compared."""
+    segment_strata: int = 10
+    """Groups of frames that play about equally often, within which complaints are taken to vary alike."""
+    false_discovery: float = 0.05
+    """Share of falsely notable segments among the notable ones, on average and at most."""
+
     ratio_evidence: float = 1000.0
     """E-value of a wrong sample ratio in one stratum that stops everything: high, for it is looked at in every
     stratum and every hour."""
