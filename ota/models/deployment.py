@@ -3,6 +3,7 @@
 from django.db import models
 from django.db.models import Q
 
+from fleet import clock
 from fleet.models import Frame
 from ota.domain.deployment import DeploymentState
 from ota.models.release import Release
@@ -29,6 +30,10 @@ class Deployment(models.Model):
     offered_at = models.DateTimeField(null=True, blank=True)
     updated_at = models.DateTimeField(auto_now=True)
     committed_at = models.DateTimeField(null=True, blank=True)
+    entered_at = models.DateTimeField(null=True, blank=True, default=clock.now)
+    """When the frame came into the rollout; empty for those of before this was kept."""
+    left_at = models.DateTimeField(null=True, blank=True)
+    """When it was first seen to be retired or replaced: from then on the evidence does not count it."""
     attempts = models.SmallIntegerField(default=0)
     """Offers so far; more than one where its failures are of a kind that is tried again."""
     attempted_at = models.DateTimeField(null=True, blank=True)
