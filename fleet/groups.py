@@ -56,7 +56,12 @@ def parse_query(query: str) -> Condition:
 
 def frames_matching(query: str, now: datetime | None = None) -> QuerySet[Frame]:
     """The frames a query means now: in service, neither awaited nor retired. Raises Refused."""
-    found = Frame.objects.filter(lifecycle=Frame.Lifecycle.ACTIVE)
+    return known_matching(query, now).filter(lifecycle=Frame.Lifecycle.ACTIVE)
+
+
+def known_matching(query: str, now: datetime | None = None) -> QuerySet[Frame]:
+    """The same with those that are awaited or retired, to say why they are left out."""
+    found = Frame.objects.all()
     for key, values in parse_query(query).items():
         if key in _FIELDS:
             found = found.filter(**{f"{_FIELDS[key]}__in": values})

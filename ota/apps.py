@@ -11,7 +11,10 @@ class OtaConfig(AppConfig):
     verbose_name = _("Releases and rollouts")
 
     def ready(self) -> None:
-        """Register what Prometheus reads from this package."""
+        """Register what Prometheus reads from this package, and how groups find releases by name."""
+        from fleet.groups import name_releases
         from ota import metrics
+        from ota.selectors_segments import release_digest
 
         metrics.register()
+        name_releases(release_digest)

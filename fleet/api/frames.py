@@ -1,7 +1,7 @@
 """``frames/`` and ``frames/{id}/``: what each frame is and says. Releases are digests here."""
 
 from datetime import datetime
-from typing import Any
+from typing import Any, ClassVar
 
 from rest_framework.exceptions import NotFound
 from rest_framework.request import Request
@@ -11,7 +11,9 @@ from rest_framework.views import APIView
 from fleet.api.errors import BadRequest
 from fleet.api.pages import page
 from fleet.models import Frame, FrameGroup, HealthEvent, ReportedState
+from fleet.permissions import Action
 from fleet.selectors import Identity, frame_detail, identity, list_frames
+from fleet.services.places import set_place
 
 
 class FrameList(APIView):
@@ -56,6 +58,24 @@ class FrameDetail(APIView):
         )
 
 
+class FramePlaces(APIView):
+    """``PUT places/ {"frames": [id, ...], "timezone"?, "site"?}``: where frames hang, all of them or none."""
+
+    actions: ClassVar = {"PUT": Action.ENROL_FRAMES}
+
+    def put(self, request: Request) -> Response:
+        """What is left out stays; answers with how many frames there are."""
+        body = request.data if isinstance(request.data, dict) else {}
+        ids = body.get("frames")
+        if not isinstance(ids, list) or not all(isinstance(one, str) for one in ids):
+            raise BadRequest('Send an object, such as {"frames": ["wall-1"], "timezone": "Asia/Shanghai", "site": ""}.')
+        timezone, site = body.get("timezone"), body.get("site")
+        if not isinstance(timezone, str | None) or not isinstance(site, str | None):
+            raise BadRequest("Send timezone and site as text, or leave them out.")
+        placed = set_place(ids, request.user.get_username(), timezone=timezone, site=site)
+        return Response({"frames": placed})
+
+
 def show_frame(frame: Frame) -> dict[str, Any]:
     """A frame as the API gives it; ``reported`` is null before its first report."""
     reported: ReportedState | None = getattr(frame, "reported", None)
@@ -64,6 +84,8 @@ def show_frame(frame: Frame) -> dict[str, Any]:
         "household": frame.household_id,
         "hardware": frame.hardware,
         "locale": frame.locale,
+        "timezone": frame.timezone,
+        "site": frame.site,
         "simulated": frame.simulated,
         "lifecycle": frame.lifecycle,
         "enrolled_at": _time(frame.enrolled_at),

@@ -4,7 +4,7 @@ from django.urls import path
 
 from fleet.api.audit import AuditLog
 from fleet.api.claims import ClaimList
-from fleet.api.frames import FrameDetail, FrameList
+from fleet.api.frames import FrameDetail, FrameList, FramePlaces
 from fleet.api.groups import GroupList, GroupTransfer
 from fleet.api.tokens import TokenDetail, TokenList
 
@@ -14,6 +14,7 @@ urlpatterns = [
     path("frames/", FrameList.as_view()),
     path("frames/<str:frame_id>/", FrameDetail.as_view()),
     path("groups/", GroupList.as_view()),
+    path("places/", FramePlaces.as_view()),
     path("tokens/", TokenList.as_view()),
     path("tokens/<int:token_id>/", TokenDetail.as_view()),
     path("groups/transfer/", GroupTransfer.as_view()),

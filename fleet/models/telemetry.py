@@ -76,11 +76,11 @@ class HealthEvent(Event):
 
     class Meta(Event.Meta):
         abstract = False
-        indexes = (
+        indexes: ClassVar = [
             *Event.Meta.indexes,
             models.Index(fields=["-received_at"]),
             models.Index(fields=["frame", "-received_at"]),
-        )
+        ]
 
 
 class OutboxWatermark(models.Model):
@@ -97,6 +97,7 @@ class OutboxWatermark(models.Model):
 class FrameDay(models.Model):
     """One frame's day (UTC) under one release: the roll-up that metrics are computed from.
 
+    Power is what meters measured; estimates say nothing about a release and are not in the sums.
     Latency (time to the first frame, ms) and frames per second are summed as natural logs, over the playbacks that
     have them.
     """

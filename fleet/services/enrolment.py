@@ -17,6 +17,7 @@ from fleet.pki import RESERVED, Authority, fingerprint, write_private
 from fleet.services.audit import audit
 from fleet.services.broker import users_changed
 from fleet.services.certificates import record
+from fleet.services.places import check_place
 from protocol.errors import Reason, Refused
 from protocol.topics import is_frame_id
 
@@ -26,11 +27,13 @@ BATCH = 2_000
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What is true of all frames enrolled together."""
+    """What is true of all frames enrolled together; time zone and site only of those that are new."""
 
     hardware: str
     locale: str
     simulated: bool = False
+    timezone: str = "UTC"
+    site: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +64,7 @@ def enrol(
     own. Raises Refused for an id that no frame may have; then nothing is enrolled.
     """
     now = now or timezone.now()
+    check_place(context.timezone, context.site)
     ids = list(ids)
     for frame_id in ids:
         if not is_frame_id(frame_id) or frame_id in RESERVED:
@@ -94,6 +98,8 @@ def enrol(
                 hardware=context.hardware,
                 locale=context.locale,
                 simulated=context.simulated,
+                timezone=context.timezone,
+                site=context.site,
                 enrolled_at=now,
                 certificate_fingerprint=prints[frame_id],
             )

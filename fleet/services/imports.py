@@ -14,10 +14,13 @@ from fleet.models import Frame, Household
 from fleet.pki import RESERVED
 from fleet.services.audit import audit
 from fleet.services.claims import LIFE, NewClaim, check_life, make_claims
+from fleet.services.places import SITE_RULE, is_site, is_timezone
 from protocol.errors import Reason, Refused
 from protocol.topics import is_frame_id
 
 COLUMNS = ("frame_id", "household", "locale", "hardware")
+PLACE = {"timezone": "UTC", "site": ""}
+"""Columns that may be there too, with what holds where they or a value are missing."""
 MAX_LINES = 100_000
 MAX_LINE = 1_000
 """Characters."""
@@ -38,6 +41,8 @@ class _Line:
     household: str
     locale: str
     hardware: str
+    timezone: str
+    site: str
 
 
 class _Problems:
@@ -66,7 +71,8 @@ class _Problems:
 def import_frames(
     lines: Iterable[str], actor: str, *, life: timedelta = LIFE, now: datetime | None = None
 ) -> list[NewClaim]:
-    """Make these frames known, not born yet, each with a claim. ``lines`` is CSV with a heading of COLUMNS.
+    """Make these frames known, not born yet, each with a claim. ``lines`` is CSV with a heading of COLUMNS, and of
+    what it has of PLACE.
 
     Frames that are known and not born yet are taken again with a new claim, so that a lost answer can be asked for
     again. Raises Refused that names every bad line; nothing is stored then.
@@ -97,10 +103,13 @@ def _read(lines: Iterable[str], problems: _Problems, seen: set[str]) -> Iterator
             if places is None:
                 places = _places(fields)
                 continue
-            if len(fields) != len(COLUMNS):
-                problems.add(reader.line_num, f"has {len(fields)} columns instead of {len(COLUMNS)}")
+            if len(fields) != len(places):
+                problems.add(reader.line_num, f"has {len(fields)} columns instead of {len(places)}")
                 continue
-            line = _Line(reader.line_num, **{name: fields[place].strip() for name, place in places.items()})
+            values = {name: fields[place].strip() for name, place in places.items()}
+            line = _Line(
+                reader.line_num, **PLACE | {name: value for name, value in values.items() if value or name in COLUMNS}
+            )
             what = _wrong(line, seen)
             if what:
                 problems.add(line.number, what)
@@ -125,10 +134,13 @@ def _bounded(lines: Iterable[str], problems: _Problems) -> Iterator[str]:
 
 def _places(heading: list[str]) -> dict[str, int]:
     found = [name.strip().lower() for name in heading]
-    if sorted(found) != sorted(COLUMNS):
+    if sorted(set(found) - set(PLACE)) != sorted(COLUMNS) or len(set(found)) != len(found):
         said = ",".join(found)[:100]
-        raise Refused(Reason.BAD_MESSAGE, f"The first line names the columns {','.join(COLUMNS)}, not {said!r}.")
-    return {name: found.index(name) for name in COLUMNS}
+        raise Refused(
+            Reason.BAD_MESSAGE,
+            f"The first line names the columns {','.join(COLUMNS)} and, if you like, {','.join(PLACE)}, not {said!r}.",
+        )
+    return {name: place for place, name in enumerate(found)}
 
 
 def _wrong(line: _Line, seen: set[str]) -> str:
@@ -140,6 +152,10 @@ def _wrong(line: _Line, seen: set[str]) -> str:
         value = getattr(line, name)
         if pattern.fullmatch(value) is None:
             return f"the {name} {value[:50]!r} is not {rule}"
+    if not is_timezone(line.timezone):
+        return f"the timezone {line.timezone[:50]!r} is not an IANA name such as Asia/Shanghai"
+    if not is_site(line.site):
+        return f"the site {line.site[:50]!r} is not {SITE_RULE}"
     return ""
 
 
@@ -164,6 +180,8 @@ def _store(batch: list[_Line], actor: str, problems: _Problems, life: timedelta,
                 household_id=line.household,
                 hardware=line.hardware,
                 locale=line.locale,
+                timezone=line.timezone,
+                site=line.site,
                 lifecycle=Frame.Lifecycle.AWAITED,
                 enrolled_at=now,
             )
@@ -171,6 +189,6 @@ def _store(batch: list[_Line], actor: str, problems: _Problems, life: timedelta,
         ],
         update_conflicts=True,
         unique_fields=["id"],
-        update_fields=["household", "hardware", "locale"],
+        update_fields=["household", "hardware", "locale", *PLACE],
     )
     return list(make_claims([line.frame_id for line in batch], actor, life=life, now=now))

@@ -190,7 +190,10 @@ POWER = Kind(
         "estimated": "boolean",
     },
     values=lambda e: (e.window_s, e.total_w, e.npu_w, e.cpu_w, e.battery_percent, e.estimated),
-    adds={"power_sum_w": "sum(total_w)", "power_samples": "count(*)"},
+    adds={
+        "power_sum_w": "coalesce(sum(total_w) FILTER (WHERE NOT estimated), 0)",
+        "power_samples": "count(*) FILTER (WHERE NOT estimated)",
+    },
 )
 HEALTH = Kind(
     label="health",

@@ -18,7 +18,9 @@ MAX_CSV = 16 * 1024 * 1024
 def add_parsers(commands: Any, common: ArgumentParser) -> None:
     """The sub-commands of ``frames``."""
     into = commands.add_parser(
-        "import", parents=[common], help="make frames known from a CSV (frame_id,household,locale,hardware)"
+        "import",
+        parents=[common],
+        help="make frames known from a CSV (frame_id,household,locale,hardware and, if known, timezone,site)",
     )
     into.add_argument("csv", type=existing_file)
     into.add_argument("--claims", type=Path, required=True, metavar="OUT", help="CSV with their claims; keep it secret")

@@ -6,20 +6,29 @@ from urllib.parse import quote
 
 from framectl.client import Client
 from framectl.commands import births
+from framectl.errors import CommandFailed
 from framectl.output import printable, show, table
 from framectl.signing import split_release
 
+AT_ONCE = 10_000
+"""Frames of one request."""
 LIFECYCLE = {"awaited": "Not born yet: it waits for its claim", "retired": "Retired"}
 
 
 def add_parser(groups: Any, common: ArgumentParser) -> None:
-    """``frames [list]``, ``frames show ID`` and what ``births`` adds."""
+    """``frames [list]``, ``frames show ID``, ``frames place`` and what ``births`` adds."""
     top = groups.add_parser("frames", parents=[common], help="frames and what they run")
     _add_filters(top)
     commands = top.add_subparsers(dest="action")
     one = commands.add_parser("show", parents=[common], help="one frame")
     one.add_argument("id")
     one.set_defaults(run=_show)
+    place = commands.add_parser("place", parents=[common], help="say in which time zone and at which site frames hang")
+    place.add_argument("ids", nargs="*", metavar="ID")
+    place.add_argument("--group", dest="of_group", help="all frames of this FrameGroup")
+    place.add_argument("--timezone", help="IANA name, such as Asia/Shanghai; rollouts keep to the frame's own nights")
+    place.add_argument("--site", help='the uplink they share; "" for each household\'s own')
+    place.set_defaults(run=_place)
     births.add_parsers(commands, common)
 
 
@@ -64,6 +73,21 @@ def _show(arguments: Namespace) -> None:
     show(arguments, frame, lambda: described(frame))
 
 
+def _place(arguments: Namespace) -> None:
+    if bool(arguments.ids) == bool(arguments.of_group):
+        raise CommandFailed("Name either frames or --group.")
+    changed = {name: getattr(arguments, name) for name in ("timezone", "site") if getattr(arguments, name) is not None}
+    with Client.from_arguments(arguments) as client:
+        ids = arguments.ids or [frame["id"] for frame in client.pages("frames/", group=arguments.of_group)]
+        if not ids:
+            raise CommandFailed(f"There is no frame in {arguments.of_group}: nothing was changed.")
+        done = [
+            client.put("places/", {"frames": ids[at : at + AT_ONCE], **changed}) for at in range(0, len(ids), AT_ONCE)
+        ]
+    count = sum(one["frames"] for one in done)
+    show(arguments, {"frames": count, **changed}, f"Frames placed: {count}.")
+
+
 def release_names(client: Client) -> dict[str, str]:
     """Digest -> "name version" of all releases on the server."""
     return {release["digest"]: f"{release['name']} {release['version']}" for release in client.pages("releases/")}
@@ -81,6 +105,7 @@ def described(frame: dict[str, Any]) -> str:
     lines = [
         f"{frame['id']} ({frame['hardware']}, {frame['locale']}{simulated})",
         f"Runs {frame['release_name'] or 'no release'}; {frame['state'] or 'has not reported yet'}",
+        f"Hangs in {frame['timezone']}, {'at ' + frame['site'] if frame['site'] else 'with an uplink of its own'}",
         f"Last seen {frame['last_seen'] or 'never'}, agent {frame['agent_version'] or 'unknown'}",
     ]
     if frame["lifecycle"] != "active":

@@ -28,7 +28,13 @@ def test_a_query_reads_as_terms(query: str, conditions: dict[str, list[str | boo
     [
         ("zh", "'zh' is no term of a query: write key=value, such as locale=zh."),
         ("locale=", "'locale=' is no term of a query: write key=value, such as locale=zh."),
-        ("colour=red", "A group cannot ask for 'colour': use locale, hardware, simulated, id."),
+        (
+            "colour=red",
+            "A group cannot ask for 'colour': use locale, hardware, simulated, id, site, timezone, agent, release, "
+            "pose, loudness, runtime.",
+        ),
+        ("timezone=Mars/Olympus", "'Mars/Olympus' is no time zone: use an IANA name such as Asia/Shanghai."),
+        ("pose=upside-down", "pose=upside-down is unknown: use frontal, turned."),
         ("simulated=maybe", "simulated=maybe is neither simulated=true nor simulated=false."),
         ("id=Frame_1", "'Frame_1' is no frame id: use 1 to 40 of a-z, 0-9 and '-'."),
         ("locale=z\0h", "A group's query must not hold a NUL character."),

@@ -22,12 +22,16 @@ class Command(BaseCommand):
         parser.add_argument("--prefix", default="frame")
         parser.add_argument("--locale", default="en")
         parser.add_argument("--hardware", default="rk3588")
+        parser.add_argument("--timezone", default="UTC", help="IANA name, such as Asia/Shanghai")
+        parser.add_argument("--site", default="", help="the uplink they share (default: each its own)")
         parser.add_argument("--simulated", action="store_true", help="these frames are simulated, and are shown so")
         parser.add_argument("--out", type=Path, required=True)
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Run it."""
-        context = Context(options["hardware"], options["locale"], options["simulated"])
+        context = Context(
+            options["hardware"], options["locale"], options["simulated"], options["timezone"], options["site"]
+        )
         authority = Authority.open(settings.FRAMEFLEET_VAR / "ca")
         try:
             ids = frame_ids(options["prefix"], options["count"])
