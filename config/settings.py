@@ -33,6 +33,8 @@ FRAMEFLEET_MQTT_FOR_FRAMES = environment.mqtt_url(os.environ, "FRAMEFLEET_MQTT_F
 """How frames reach the broker, where that is not how the bridge does."""
 FRAMEFLEET_PEOPLE_CLOCK = environment.people_clock(os.environ, "FRAMEFLEET_PEOPLE_CLOCK")
 """For demonstrations with simulated people alone: their days pass in seconds (see ``fleet.clock``)."""
+FRAMEFLEET_WEBHOOKS_PRIVATE = environment.flag(os.environ, "FRAMEFLEET_WEBHOOKS_PRIVATE")
+"""Whether webhooks may go to addresses that are not public, and by plain http to this machine."""
 CELERY_BROKER_URL = os.environ.get("CELERY_BROKER_URL", "").strip() or "filesystem://"
 
 DATABASES = {

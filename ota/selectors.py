@@ -11,6 +11,7 @@ from django.db.models import Count, Exists, OuterRef, Q, QuerySet
 from ota.domain.deployment import FAILURES, IN_FLIGHT, DeploymentState
 from ota.domain.plan import Plan, kept
 from ota.models import Deployment, Release, Rollout, RolloutStage
+from ota.selectors_looks import VerdictDetail, verdict_of
 from ota.selectors_metrics import DayRow, MetricRow, daily_rows, metric_rows
 from ota.selectors_now import Drift, Stranded, Waiting, drift_of, stranded_of, waiting_of
 from ota.services.facts import plan_of
@@ -116,6 +117,7 @@ class RolloutDetail(RolloutSummary):
     base_model: bool
     plan: Mapping[str, object]
     waiting: Waiting | None
+    verdict: VerdictDetail | None
     simulated: int
     stranded: Stranded
     drift: Drift
@@ -150,6 +152,11 @@ def rollouts(limit: int = 50, before: int | None = None) -> list[RolloutSummary]
     return [RolloutSummary(**_summary(rollout, counts[rollout.pk])) for rollout in found]
 
 
+def rollout_summary(rollout: Rollout) -> RolloutSummary:
+    """One rollout as lists show it."""
+    return RolloutSummary(**_summary(rollout, _counts([rollout.pk])[rollout.pk]))
+
+
 def rollouts_of_frame(frame_id: str, limit: int = 20) -> list[Deployment]:
     """The frame's newest Deployments with rollout and release."""
     rows = Deployment.objects.filter(frame_id=frame_id).select_related("rollout__release", "rollout__group")
@@ -174,6 +181,7 @@ def rollout_detail(rollout: Rollout) -> RolloutDetail:
         base_model=rollout.base_model,
         plan=kept(plan_of(rollout)),
         waiting=waiting_of(rollout),
+        verdict=verdict_of(rollout),
         stranded=stranded_of(rollout),
         drift=drift_of(rollout),
         simulated=rollout.deployments.filter(frame__simulated=True).count(),

@@ -5,17 +5,18 @@ from django.core.cache import cache
 from django.utils import timezone
 
 from ota import repository
-from ota.services import director, rollouts
+from ota.services import deliveries, director, rollouts
 
 REFRESH_EVERY_S = 60
 
 
 @shared_task(name="ota.tasks.tick")  # type: ignore[untyped-decorator]
 def tick() -> None:
-    """Tick every running rollout; once a minute, renew what comes near its expiry."""
+    """Tick every running rollout; once a minute, renew what comes near its expiry. Webhooks are told apart from it."""
     rollouts.tick_all()
     if cache.add("ota.refresh", True, REFRESH_EVERY_S):
         refresh.delay()
+    deliveries.wake()
 
 
 @shared_task(name="ota.tasks.refresh")  # type: ignore[untyped-decorator]

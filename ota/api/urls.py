@@ -8,6 +8,7 @@ from ota.api.plans import Policies
 from ota.api.releases import ReleaseDetail, ReleaseList
 from ota.api.repository import OnlineKeys, Repository, RepositoryDocument
 from ota.api.rollouts import RolloutCommand, RolloutList, RolloutView
+from ota.api.webhooks import WebhookDeliveries, WebhookDetail, WebhookList, WebhookTest
 
 urlpatterns = [
     re_path(r"^frames/(?P<frame_id>[^/]+)/(?P<command>claim|replace|retire|revoke)/$", FrameCommand.as_view()),
@@ -21,4 +22,8 @@ urlpatterns = [
     path("rollouts/policies/", Policies.as_view()),
     path("rollouts/<int:rollout_id>/", RolloutView.as_view()),
     path("rollouts/<int:rollout_id>/<str:kind>/", RolloutCommand.as_view()),
+    path("webhooks/", WebhookList.as_view()),
+    path("webhooks/<int:webhook_id>/", WebhookDetail.as_view()),
+    path("webhooks/<int:webhook_id>/test/", WebhookTest.as_view()),
+    path("webhooks/<int:webhook_id>/deliveries/", WebhookDeliveries.as_view()),
 ]

@@ -7,6 +7,7 @@ from ota.models.document import TufDocument
 from ota.models.release import Release, ReleaseTarget
 from ota.models.retained import RetainedObject
 from ota.models.rollout import Freeze, Look, Pin, Rollout, RolloutEvent, RolloutStage
+from ota.models.webhook import Webhook, WebhookDelivery
 
 __all__ = [
     "Artifact",
@@ -22,4 +23,6 @@ __all__ = [
     "RolloutEvent",
     "RolloutStage",
     "TufDocument",
+    "Webhook",
+    "WebhookDelivery",
 ]

@@ -60,7 +60,9 @@ def perform(
 
 def note(rollout: Rollout, kind: str, actor: str, reason: str, detail: Figures, now: dt.datetime) -> None:
     """Append to the rollout's trail, for webhooks, and to the audit log, which keeps real time."""
-    event = RolloutEvent.objects.create(rollout=rollout, at=now, actor=actor, kind=kind, reason=reason[:500], detail=detail)
+    event = RolloutEvent.objects.create(
+        rollout=rollout, at=now, actor=actor, kind=kind, reason=reason[:500], detail=detail
+    )
     webhooks.enqueue(event)
     AuditEntry.objects.create(
         at=timezone.now(),
