@@ -13,4 +13,5 @@ class Migration(migrations.Migration):
             "deployment", "entered_at", models.DateTimeField(null=True, blank=True, default=fleet.clock.now)
         ),
         migrations.AddField("deployment", "left_at", models.DateTimeField(null=True, blank=True)),
+        migrations.AddField("deployment", "targeted", models.BooleanField(null=True, blank=True)),
     ]
