@@ -11,6 +11,7 @@ from django.utils.translation import gettext, pgettext
 
 from dashboards import words, words_verdict
 from ota.domain.causes import SENTENCES, Cause, Code
+from ota.selectors_now import Waiting
 
 
 def said(cause: Cause) -> str:
@@ -28,6 +29,11 @@ def in_detail(detail: Mapping[str, object]) -> str:
         return said(Cause(Code(str(kept.get("code"))), kept["parameters"]))
     except (ValueError, KeyError, IndexError):  # written by another version
         return ""
+
+
+def awaited(waiting: Waiting | None) -> str:
+    """What a rollout waits for; "" for nothing."""
+    return "" if waiting is None else said(Cause(Code(waiting.code), waiting.parameters))
 
 
 def _parameter(name: str, value: str) -> str:

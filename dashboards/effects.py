@@ -5,8 +5,10 @@ from dataclasses import dataclass
 from math import exp
 
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 from dashboards.formats import decimal
+from dashboards.words import Words
 from dashboards.words_verdict import guardrail
 from ota.domain.analysis import policy
 
@@ -20,8 +22,14 @@ class Scale:
 
     axis: Callable[[float], float]
     write: Callable[[float], str]
+    unit: Words
     neutral: float
     worse: int
+
+    def tick(self, value: float) -> str:
+        """A number on the axis: as few decimals as it needs, and a true minus."""
+        digits = next((d for d in (0, 1, 2) if abs(value - round(value, d)) < 1e-9), 3)
+        return f"{MINUS if value < 0 else ''}{decimal(abs(value), digits)}"
 
     def limit(self, margin: float) -> float:
         """The effect, in the analysis' unit, that a margin forbids."""
@@ -56,13 +64,13 @@ def _relative(value: float) -> float:
 
 
 SCALES: dict[str, Scale] = {
-    policy.COMPLETION: Scale(lambda value: value * 100, _points, 0.0, -1),
-    policy.POWER: Scale(lambda value: value, _watts, 0.0, +1),
-    policy.COMPLAINT: Scale(lambda value: value, _times, 1.0, +1),
-    policy.LATENCY: Scale(_relative, _percents, 0.0, +1),
-    policy.FPS: Scale(_relative, _percents, 0.0, -1),
+    policy.COMPLETION: Scale(lambda value: value * 100, _points, gettext_lazy("points"), 0.0, -1),
+    policy.POWER: Scale(lambda value: value, _watts, "W", 0.0, +1),
+    policy.COMPLAINT: Scale(lambda value: value, _times, gettext_lazy("times as many"), 1.0, +1),
+    policy.LATENCY: Scale(_relative, _percents, "%", 0.0, +1),
+    policy.FPS: Scale(_relative, _percents, "%", 0.0, -1),
 }
-PLAIN = Scale(lambda value: value, lambda value: decimal(value, 2), 0.0, +1)
+PLAIN = Scale(lambda value: value, lambda value: decimal(value, 2), "", 0.0, +1)
 
 
 def scale(metric: str) -> Scale:

@@ -13,7 +13,8 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from dashboards import words
-from dashboards.charts import Mark, Point, Series, line_chart
+from dashboards.axes import Mark
+from dashboards.charts import Point, Series, line_chart
 from dashboards.formats import day as day_words
 from dashboards.formats import decimal, percent, watts
 from ota.selectors import RolloutDetail

@@ -9,6 +9,7 @@ from django.utils.translation import ngettext, pgettext_lazy
 
 from dashboards import causes, words
 from dashboards.formats import decimal
+from dashboards.kept_looks import Kept, kept
 from ota.selectors import EventRow
 from ota.services.rollouts import ENGINE
 
@@ -60,6 +61,9 @@ class TrailEntry:
     word: words.Words
     why: Why
     facts: tuple[str, ...]
+    number: int
+    evidence: Kept | None
+    """The look behind the engine's decision, where there was one."""
 
 
 def trail(events: Sequence[EventRow]) -> list[TrailEntry]:
@@ -72,8 +76,10 @@ def trail(events: Sequence[EventRow]) -> list[TrailEntry]:
             word=EVENTS.get(event.kind, event.kind),
             why=why_of(event),
             facts=tuple(_facts(event.detail)),
+            number=number,
+            evidence=kept(event.detail.get("look")),
         )
-        for event in reversed(events)
+        for number, event in reversed(list(enumerate(events, start=1)))
     ]
 
 
@@ -90,6 +96,8 @@ def _facts(detail: Mapping[str, object]) -> Iterator[str]:
         yield ngettext("{count} failure accepted", "{count} failures accepted", accepted).format(
             count=decimal(accepted, 0)
         )
+    if silent := _whole(detail.get("silent")):
+        yield ngettext("{count} silent", "{count} silent", silent).format(count=decimal(silent, 0))
     if stay := _whole(detail.get("without_former_release")):
         yield ngettext(
             "{count} frame stays: it had no release before", "{count} frames stay: they had no release before", stay

@@ -24,6 +24,15 @@ DECISION: dict[str, Status] = {
     Decision.ROLLBACK: Status(pgettext_lazy("verdict", "Roll back"), "undo", "bad"),
 }
 
+STANDING: dict[str, Status] = {
+    "harm": Status(pgettext_lazy("metric", "Harm shown"), "cross", "bad"),
+    "harmless": Status(pgettext_lazy("metric", "Within its margin"), "check", "good"),
+    "not_enough": Status(pgettext_lazy("metric", "Not enough evidence"), "clock", "quiet"),
+    "watched": Status(pgettext_lazy("metric", "No harm shown"), "dot", "quiet"),
+    "nothing_yet": Status(pgettext_lazy("metric", "Nothing to say yet"), "dot", "quiet"),
+}
+"""What one metric says by itself (``ota.selectors_looks.Standing``)."""
+
 WHY: dict[str, Words] = {
     Reason.RATIO_MISMATCH: _("more or fewer canaries than were drawn"),
     Reason.CONTAMINATED: _("controls play the release too"),

@@ -8,17 +8,20 @@ from django.utils.http import urlencode
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_http_methods
 
-from dashboards import causes, figures, rollout_page, selectors_rollout
+from dashboards import causes, figures, rollout_page, selectors_rollout, verdict_page
 from dashboards.commands import action, allowed, choice, choices
+from dashboards.formats import decimal
 from dashboards.lips import lip_charts
 from dashboards.stage_strip import strip
 from dashboards.trail import trail
+from dashboards.views import freezes
 from dashboards.views.pages import forbidden, page, render_live, why_not
 from fleet import clock
-from fleet.permissions import may
+from fleet.permissions import Action, may
 from ota.domain.rollout import Command, NotAllowed
 from ota.models import Rollout
 from ota.selectors import RolloutDetail, rollout_detail, rollouts
+from ota.selectors_looks import histories
 from ota.services import rollouts as services
 from ota.services.facts import plan_of
 
@@ -34,6 +37,8 @@ def rollout_list(request: HttpRequest) -> HttpResponse:
     context = {
         "section": "rollouts",
         "rollouts": [(r, rollout_page.verdict(r), strip(r, now)) for r in found[:PER_PAGE]],
+        **freezes.banner(request),
+        "why_not": why_not(request, Action.START_ROLLOUT),
         "next": found[PER_PAGE - 1].id if len(found) > PER_PAGE else None,
     }
     return render(request, "dashboards/rollout_list.html", context)
@@ -43,12 +48,22 @@ def rollout_list(request: HttpRequest) -> HttpResponse:
 def rollout(request: HttpRequest, rollout_id: int) -> HttpResponse:
     row = get_object_or_404(Rollout.objects.select_related("release", "group"), pk=rollout_id)
     detail, now = rollout_detail(row), clock.now()
+    looked = detail.verdict
     opened = [(stage.number, stage.opened_at) for stage in detail.stages if stage.opened_at is not None]
     context = {
         "section": "rollouts",
         "rollout": detail,
         "verdict": rollout_page.verdict(detail),
         "why": rollout_page.why(detail),
+        "waits": causes.awaited(detail.waiting),
+        "headline": verdict_page.headline(looked) if looked else None,
+        "needed": decimal(looked.needed, 0) if looked else "",
+        "guardrails": verdict_page.rows(looked) if looked else (),
+        "benefits": verdict_page.benefits(looked) if looked else (),
+        "pictures": verdict_page.pictures(
+            histories(row), looked, figures.stage_marks(opened), simulated=detail.simulated > 0
+        ),
+        **freezes.banner(request),
         "stages": strip(detail, now, plan_of(row)),
         "choices": [
             (one, _address(detail, one.kind), why_not(request, action(one.kind)))

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dashboards.charts import Bar, Mark, Part, Point, Series, bar_chart, line_chart, nice_ticks, stacked_bar, text_width
+from dashboards.axes import Mark, nice_ticks, text_width
+from dashboards.charts import Bar, Part, Point, Series, bar_chart, line_chart, stacked_bar
 
 SVG = "{http://www.w3.org/2000/svg}"
 HOSTILE = "<script>alert(1)</script>\"'&]]>"
