@@ -5,7 +5,19 @@ import os
 import sys
 from collections.abc import Sequence
 
-from framectl.commands import adapter, audit, frames, groups, keys, release, repository, rollout, tokens, webhooks
+from framectl.commands import (
+    adapter,
+    audit,
+    frames,
+    groups,
+    keys,
+    release,
+    repository,
+    rollout,
+    segments,
+    tokens,
+    webhooks,
+)
 from framectl.errors import CommandFailed
 
 
@@ -19,7 +31,7 @@ def parser() -> argparse.ArgumentParser:
         prog="framectl", description="Sign releases offline and operate a framefleet server.", parents=[common]
     )
     groups_of_commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for module in (keys, repository, adapter, release, rollout, groups, frames, webhooks, tokens, audit):
+    for module in (keys, repository, adapter, release, rollout, groups, frames, segments, webhooks, tokens, audit):
         module.add_parser(groups_of_commands, common)
     return top
 

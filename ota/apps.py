@@ -14,7 +14,7 @@ class OtaConfig(AppConfig):
         """Register what Prometheus reads from this package, and how groups find releases by name."""
         from fleet.groups import name_releases
         from ota import metrics
-        from ota.selectors_segments import release_digest
+        from ota.selectors_releases import release_digest
 
         metrics.register()
         name_releases(release_digest)
