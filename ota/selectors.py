@@ -165,10 +165,13 @@ def rollouts_of_frame(frame_id: str, limit: int = 20) -> list[Deployment]:
 
 def standing_offers(rollout: Rollout) -> "QuerySet[Deployment]":
     """Deployments whose frame is meant to run the release because of this rollout: what an abort or a rollback can take
-    back. A frame that a later rollout has is that one's, unless its offer was taken back again."""
+    back. A frame that a later rollout has is that one's, unless its offer was taken back again; a pinned one is
+    nobody's."""
     kept = Q(rollout__state__in=("running", "paused", "succeeded")) | Q(rollout__state="aborted", state="committed")
     later = Deployment.objects.filter(kept, frame=OuterRef("frame"), rollout__gt=rollout.pk, offered_at__isnull=False)
-    offered = rollout.deployments.filter(offered_at__isnull=False, frame__desired__release=rollout.release_id)
+    offered = rollout.deployments.filter(
+        offered_at__isnull=False, frame__desired__release=rollout.release_id, frame__pin=None
+    )
     return offered.exclude(Exists(later))
 
 

@@ -23,6 +23,6 @@ class Migration(migrations.Migration):
         ),
         migrations.AddIndex(
             model_name='deployment',
-            index=models.Index(condition=models.Q(('offered_at', None), ('state', 'pending')), fields=['rollout', 'u'], name='deployment_waiting'),
+            index=models.Index(condition=models.Q(('state', 'pending')), fields=['rollout', 'u'], name='deployment_waiting'),
         ),
     ]

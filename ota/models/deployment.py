@@ -33,7 +33,8 @@ class Deployment(models.Model):
     entered_at = models.DateTimeField(null=True, blank=True, default=clock.now)
     """When the frame came into the rollout; empty for those of before this was kept."""
     left_at = models.DateTimeField(null=True, blank=True)
-    """When it was first seen to be retired or replaced: from then on the evidence does not count it."""
+    """When it was first seen to be retired or replaced, or to belong to the rollout no more before it had the release:
+    from then on the evidence does not count it."""
     targeted = models.BooleanField(null=True, blank=True)
     """Whether it was of the plan's target when it came in, which what it did since must not change; empty: not asked."""
     attempts = models.SmallIntegerField(default=0)
@@ -52,9 +53,7 @@ class Deployment(models.Model):
         constraints = (models.UniqueConstraint(fields=["rollout", "frame"], name="deployment_once"),)
         indexes = (
             models.Index(fields=["rollout", "stage", "state"]),
-            models.Index(
-                fields=["rollout", "u"], name="deployment_waiting", condition=Q(state="pending", offered_at=None)
-            ),
+            models.Index(fields=["rollout", "u"], name="deployment_waiting", condition=Q(state="pending")),
         )
 
     def __str__(self) -> str:

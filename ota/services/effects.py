@@ -87,7 +87,7 @@ def _effect(
         case actions.Begin():
             return "started", _begun(rollout)
         case actions.OpenStage(number):
-            membership.enlist(rollout, plan_of(rollout))
+            membership.enlist(rollout, plan_of(rollout), now)
             frames = membership.waiting(rollout, number).count()
             return "stage_opened", {"stage": number, "frames": frames, "share": after.stages[number - 1].share}
         case actions.CompleteStage(number):

@@ -7,6 +7,7 @@ control. Callers hold the rollout's row locked.
 
 import datetime as dt
 import secrets
+from collections import defaultdict
 from collections.abc import Sequence
 
 from django.db.models import Exists, F, OuterRef, Q, QuerySet
@@ -58,7 +59,9 @@ def rivals(rollout: Rollout, frames: QuerySet[Frame]) -> QuerySet[Deployment]:
 
 def free(rollout: Rollout, frames: QuerySet[Frame]) -> QuerySet[Frame]:
     """Those of ``frames`` that no other rollout keeps; what it supersedes keeps none."""
-    return frames.exclude(Exists(_known(rollout).exclude(rollout__in=superseded(rollout))))
+    return frames.exclude(
+        Exists(keepers(rollout).exclude(rollout__in=superseded(rollout)).filter(frame=OuterRef("pk")))
+    )
 
 
 def superseded(rollout: Rollout) -> list[int]:
@@ -66,33 +69,54 @@ def superseded(rollout: Rollout) -> list[int]:
     return [int(one) for one in rollout.plan.get("supersedes", ())] if rollout.plan else []
 
 
-def enlist(rollout: Rollout, plan: Plan) -> None:
-    """Bring the rollout's frames up to date with its group: new ones come in, ones that left before any offer go."""
+def enlist(rollout: Rollout, plan: Plan, now: dt.datetime) -> None:
+    """Bring the rollout's frames up to date with its group: new ones come in, and those leave that had no offer yet and
+    are not in the group, not fit, pinned, or another rollout's now."""
     hold(Lock.ROLLOUTS)
     shares = plan.shares()
     wanted = members(rollout)
-    lower = Deployment.objects.filter(
-        rollout__state__in=ACTIVE, rollout__priority__lt=rollout.priority, frame__in=wanted
-    )
-    lower.filter(state=DeploymentState.PENDING, offered_at=None).delete()
+    lower = Deployment.objects.filter(rollout__state__in=ACTIVE, rollout__priority__lt=rollout.priority)
+    _leave(_unasked(lower).filter(frame__in=wanted), now)
+    _leave(_unasked(rollout.deployments.all()).exclude(frame__in=wanted), now)
+    free_now = wanted.exclude(Exists(keepers(rollout).exclude(rollout=rollout).filter(frame=OuterRef("pk"))))
+    _return(rollout, shares, free_now)
+    fresh = free_now.exclude(Exists(rollout.deployments.filter(frame=OuterRef("pk")))).order_by("pk")
     rows = []
-    for frame_id, household in wanted.exclude(Exists(_known(rollout))).order_by("pk").values_list("pk", "household_id"):
+    for frame_id, household in fresh.values_list("pk", "household_id"):
         u = household_number(rollout.salt, household)
-        rows.append(
-            Deployment(
-                rollout=rollout, frame_id=frame_id, u=u, arm=arm(u, shares, plan.holdback), stage=stage_of(u, shares)
-            )
-        )
+        which, stage = arm(u, shares, plan.holdback), stage_of(u, shares)
+        rows.append(Deployment(rollout=rollout, frame_id=frame_id, u=u, arm=which, stage=stage, entered_at=now))
     Deployment.objects.bulk_create(rows, batch_size=BATCH, ignore_conflicts=True)
-    never_offered(rollout).exclude(frame__in=wanted).delete()
     rollout.enlisted_at = timezone.now()
     Rollout.objects.filter(pk=rollout.pk).update(enlisted_at=rollout.enlisted_at)
 
 
-def keep_up(rollout: Rollout, plan: Plan) -> None:
+def _unasked(rows: QuerySet[Deployment]) -> QuerySet[Deployment]:
+    return rows.filter(state=DeploymentState.PENDING, offered_at=None, left_at=None)
+
+
+def _leave(rows: QuerySet[Deployment], now: dt.datetime) -> None:
+    """These are in no stage any more. Once a rollout has begun they stay on its books: what happened to them until now
+    belongs to the evidence."""
+    rows.filter(rollout__began_at=None).delete()
+    kept = rows.filter(rollout__began_at__isnull=False)
+    Deployment.objects.filter(pk__in=kept.values("pk")).update(stage=None, left_at=now, updated_at=now)
+
+
+def _return(rollout: Rollout, shares: Sequence[float], frames: QuerySet[Frame]) -> None:
+    """Those of ``frames`` that had left come back to the stage that their household's number says."""
+    gone = rollout.deployments.filter(state=DeploymentState.PENDING, left_at__isnull=False, frame__in=frames)
+    stages: defaultdict[int | None, list[int]] = defaultdict(list)
+    for pk, u in gone.values_list("pk", "u"):
+        stages[stage_of(u, shares)].append(pk)
+    for stage, pks in stages.items():
+        Deployment.objects.filter(pk__in=pks).update(stage=stage, left_at=None)
+
+
+def keep_up(rollout: Rollout, plan: Plan, now: dt.datetime) -> None:
     """``enlist``, if that was not done within the last minute."""
     if rollout.enlisted_at is None or timezone.now() - rollout.enlisted_at >= ENLIST_EVERY:
-        enlist(rollout, plan)
+        enlist(rollout, plan, now)
 
 
 def open_to_newcomers() -> QuerySet[Rollout]:
@@ -113,21 +137,16 @@ def due_for_newcomers() -> list[int]:
 
 
 def waiting(rollout: Rollout, number: int) -> QuerySet[Deployment]:
-    """Frames of all stages up to ``number`` that had no offer yet."""
-    return never_offered(rollout).filter(stage__lte=number)
+    """Frames of all stages up to ``number`` that have no offer."""
+    return rollout.deployments.filter(state=DeploymentState.PENDING, left_at=None, stage__lte=number)
 
 
-def never_offered(rollout: Rollout) -> QuerySet[Deployment]:
-    """Frames that are still as they were when they came in."""
-    return rollout.deployments.filter(state=DeploymentState.PENDING, offered_at=None)
-
-
-def _known(rollout: Rollout) -> QuerySet[Deployment]:
-    """Deployments that keep a frame from coming in: its own here, one in a rollout under way, and one in a finished
-    rollout that is newer or, being of higher priority, offered it something while this one was under way."""
+def keepers(rollout: Rollout) -> QuerySet[Deployment]:
+    """Deployments that keep their frames from coming in: those here, those in a rollout under way, and those in a
+    finished one that is newer or, being of higher priority, offered something while this one was under way."""
     after = Q(rollout__gt=rollout.pk)
     if rollout.began_at is not None:
         after |= Q(rollout__priority__gt=rollout.priority, offered_at__gt=rollout.began_at)
     kept = Q(rollout__state=RolloutState.SUCCEEDED, offered_at__isnull=False) & after
-    standing = Q(rollout=rollout.pk) | Q(rollout__state__in=ACTIVE) | kept
-    return Deployment.objects.filter(standing, frame=OuterRef("pk"))
+    standing = Deployment.objects.filter(Q(rollout=rollout.pk) | Q(rollout__state__in=ACTIVE) | kept)
+    return standing.exclude(state=DeploymentState.PENDING, left_at__isnull=False)

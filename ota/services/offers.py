@@ -7,6 +7,7 @@ the households' numbers, cut off at what limits leave room for. Callers hold the
 import datetime as dt
 from collections import Counter, defaultdict
 from dataclasses import dataclass
+from typing import Any
 
 from django.db import connection
 from django.db.models import Case, CharField, Count, F, FloatField, Q, QuerySet, Value, When
@@ -26,10 +27,10 @@ from ota.services.transfer import Terms
 BUSY = ("running", "paused")
 """Rollouts whose frames in flight share a site with others'."""
 
-# What a frame had before its first offer is what it goes back to, whatever was tried since.
+# What a frame had before the first try is what it goes back to, not what it has tried since.
 _OFFERED = """
     UPDATE ota_deployment d SET state = o.state, desired_version = o.version, reason = '', detail = '',
-           former_release_id = CASE WHEN d.offered_at IS NULL THEN o.former ELSE d.former_release_id END,
+           former_release_id = CASE WHEN d.state = 'pending' THEN o.former ELSE d.former_release_id END,
            offered_at = coalesce(d.offered_at, %(now)s), attempted_at = %(now)s, attempts = d.attempts + 1,
            updated_at = %(now)s,
            committed_at = CASE WHEN o.state = 'committed' THEN %(now)s::timestamptz END
@@ -108,7 +109,7 @@ def due(rollout: Rollout, plan: Plan, now: dt.datetime) -> "QuerySet[Deployment]
     """Frames that may be offered the release now, but for limits: in their hours, at their moment, or to be tried
     again."""
     rows = rollout.deployments.filter(stage__lte=rollout.current_stage)
-    fresh = Q(state=DeploymentState.PENDING, offered_at=None)
+    fresh = Q(state=DeploymentState.PENDING, left_at=None)
     if not plan.emergency:
         hours, moments = _hours(rollout, plan, now)
         rows, fresh = rows.filter(hours), fresh & moments
@@ -134,8 +135,7 @@ def _choose(rollout: Rollout, plan: Plan, now: dt.datetime, room: int) -> list[C
     if by_site is None:
         locked = rows.select_for_update(skip_locked=True, of=("self",))
         return [Candidate(pk, frame, "") for pk, frame in locked.values_list("pk", "frame_id")[:room]]
-    there = Deployment.objects.filter(rollout__state__in=BUSY, state__in=IN_FLIGHT).annotate(site=SITE)
-    counted = there.order_by().values("site").annotate(n=Count("pk"))
+    counted = at_sites()
     full = counted.filter(n__gte=by_site).values("site")
     locked = rows.annotate(site=SITE).exclude(site__in=full).select_for_update(skip_locked=True, of=("self",))
     found = [Candidate(*row) for row in locked.values_list("pk", "frame_id", "site")[:room]]
@@ -146,6 +146,12 @@ def _choose(rollout: Rollout, plan: Plan, now: dt.datetime, room: int) -> list[C
             taken[one.site] += 1
             chosen.append(one)
     return chosen
+
+
+def at_sites() -> "QuerySet[Any, Any]":
+    """Lines that frames share (``site``) -> how many of them are in flight (``n``), in any rollout."""
+    there = Deployment.objects.filter(rollout__state__in=BUSY, state__in=IN_FLIGHT).annotate(site=SITE)
+    return there.order_by().values("site").annotate(n=Count("pk"))
 
 
 def _hours(rollout: Rollout, plan: Plan, now: dt.datetime) -> tuple[Q, Q]:

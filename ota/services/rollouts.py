@@ -137,7 +137,7 @@ def _launch(rollout: Rollout, actor: str, reason: str, now: dt.datetime) -> None
     state, facts = state_of(rollout), facts_of(rollout, now)
     begun = domain.start(state, now, two_person=settings.FRAMEFLEET_TWO_PERSON)
     if not any(isinstance(action, actions.Begin) for action in begun):
-        membership.enlist(rollout, plan)
+        membership.enlist(rollout, plan, now)
     _carry_out(rollout, state, begun, facts, actor, reason, now)
     if not rollout.deployments.filter(stage__isnull=False).exists() and not older:
         raise NotAllowed(Cause(Code.NO_FRAME_IN_STAGES, {"group": group.name, "frames": frames_in(group).count()}))
@@ -179,7 +179,7 @@ def _carry_out(
     for action in decided:
         if isinstance(action, actions.Begin):
             supersede.end_older(rollout, actor, now)
-            membership.enlist(rollout, plan_of(rollout))
+            membership.enlist(rollout, plan_of(rollout), now)
         state = perform(rollout, state, action, facts, actor, reason, now)
     return state
 
@@ -266,7 +266,7 @@ def _offer(rollout: Rollout, now: dt.datetime) -> int:
     if rollout.current_stage == 0 or not (rollout.state == RolloutState.RUNNING or newcomers):
         return 0
     plan = plan_of(rollout)
-    membership.keep_up(rollout, plan)
+    membership.keep_up(rollout, plan, now)
     return offers.offer_due(rollout, plan, now)
 
 

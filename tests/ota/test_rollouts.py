@@ -376,7 +376,9 @@ def test_frames_that_join_the_group_later_take_part_and_those_that_leave_do_not(
     run_to_end(rollout)
     assert set(newcomers) <= wanted(rollout.release)
     assert waiting.frame_id not in wanted(rollout.release)
-    assert not Deployment.objects.filter(pk=waiting.pk).exists()
+    waiting.refresh_from_db()
+    assert (waiting.state, waiting.stage) == ("pending", None)
+    assert waiting.left_at is not None
 
 
 def test_the_first_stage_of_a_small_group_holds_somebody(zh: FrameGroup, frames: Enrol) -> None:
