@@ -25,7 +25,6 @@ from ota.services.facts import frozen_because, plan_of
 from ota.services.returns import STRANDED
 
 EXAMPLES = 5
-MINUTES = "%Y-%m-%d %H:%M %z"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +55,16 @@ def exclusions(
             examples = tuple(counted.order_by("pk").values_list("pk", flat=True)[:EXAMPLES])
             found.append(Exclusion(code, frames, examples, _cause(code, examples[0], needs, group, plan, but)))
     return found
+
+
+def eligible(
+    release: Release, group: FrameGroup, plan: Plan, *, base_model: bool = False, but: Rollout | None = None
+) -> QuerySet[Frame]:
+    """The group's frames that ``exclusions`` does not name. Raises Refused when the query cannot be read."""
+    left = known_matching(group.query)
+    for _, which in _reasons(conditions(release), left, plan, base_model=base_model, but=but):
+        left = left.exclude(which)
+    return left
 
 
 def reason_for(rollout: Rollout, frame_id: str, now: dt.datetime | None = None) -> Cause:
@@ -129,7 +138,7 @@ def _of_deployment(rollout: Rollout, frame: Frame, row: Deployment, now: dt.date
         tries = {reason.value: tries for reason, tries in plan.retries.items()}.get(row.reason, 0)
         if row.attempts <= tries and rollout.state == RolloutState.RUNNING:
             time = row.updated_at + schedule.pause(row.attempts)
-            return Cause(Code.FRAME_RETRY, {**said, "failure": row.reason, "time": time.strftime(MINUTES)})
+            return Cause(Code.FRAME_RETRY, {**said, "failure": row.reason, "time": time.isoformat(timespec="minutes")})
         return Cause(Code.FRAME_FAILED, {**said, "failure": row.reason, "detail": row.detail})
     if state in IN_FLIGHT:
         return Cause(Code.FRAME_OFFERED, {**said, "install": row.state})
@@ -172,11 +181,11 @@ def _held_up(rollout: Rollout, plan: Plan, frame: Frame, row: Deployment, now: d
     since = schedule.open_since(plan, frame.timezone, now)
     if since is None:
         opens = schedule.next_opening(plan, frame.timezone, now)
-        return Cause(Code.FRAME_HOURS, {**said, "time": opens.strftime(MINUTES) if opens is not None else "-"})
+        return Cause(Code.FRAME_HOURS, {**said, "time": opens.isoformat(timespec="minutes") if opens is not None else "-"})
     opened = rollout.stages.filter(number=row.stage or 0).values_list("opened_at", flat=True).first()
     moment = schedule.moment(plan, row.u, opened or since, since)
     if moment > now:
-        return Cause(Code.FRAME_MOMENT, {**said, "time": moment.strftime(MINUTES)})
+        return Cause(Code.FRAME_MOMENT, {**said, "time": moment.isoformat(timespec="minutes")})
     if plan.emergency:
         return None
     step = plan.steps()[rollout.current_stage - 1]

@@ -7,7 +7,7 @@ from django.db.models import Count, Q
 
 from ota.domain import rollout as domain
 from ota.domain.analysis.verdict import Decision
-from ota.domain.deployment import DARK_AFTER, DeploymentState
+from ota.domain.deployment import DARK_AFTER, FAILURES, DeploymentState
 from ota.domain.gates import Facts, LookFacts, StageFacts
 from ota.domain.plan import GateKind, Plan, of_shares, read
 from ota.models import Freeze, Look, Rollout
@@ -44,8 +44,22 @@ def facts_of(rollout: Rollout, now: dt.datetime) -> Facts:
     rows = rollout.deployments.filter(stage__isnull=False).order_by()
     for stage, state, frames in rows.values_list("stage", "state").annotate(n=Count("id")):
         tables.setdefault(stage or 0, {})[DeploymentState(state)] = frames
+    # What is tried again has not failed yet: the stage waits for it.
+    for stage, state, frames in (
+        rows.filter(_tried_again(plan_of(rollout))).values_list("stage", "state").annotate(n=Count("id"))
+    ):
+        counts = tables[stage or 0]
+        counts[DeploymentState(state)] -= frames
+        counts[DeploymentState.PENDING] = counts.get(DeploymentState.PENDING, 0) + frames
     stages = {stage: StageFacts(counts) for stage, counts in tables.items()}
     return Facts(stages, newest_look(rollout), frozen_because(), _returning(rollout, now))
+
+
+def _tried_again(plan: Plan) -> Q:
+    found = Q(pk__in=[])
+    for reason, tries in plan.retries.items():
+        found |= Q(state__in=FAILURES, reason=reason.value, attempts__lte=tries)
+    return found
 
 
 def newest_look(rollout: Rollout) -> LookFacts | None:

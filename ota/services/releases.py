@@ -59,6 +59,7 @@ def _create(digest: str, length: int, content: ReleaseManifest, given: Mapping[s
         _check_new_targets(role, before[role], document, after)
     named = [_check_listed(label, target, after) for target in content.targets]
     _check_bases(label, content.targets, named)
+    _check_together(label, content.targets, named)
     release = Release.objects.create(
         digest=digest,
         name=content.name,
@@ -171,6 +172,36 @@ def _check_bases(label: str, listed: list[TargetRef], named: list[ArtifactManife
                 f"The release {label} lists {target.path} without its base model {str(manifest.base_model)[:12]}: "
                 "list that too.",
             )
+
+
+def _check_together(label: str, listed: list[TargetRef], named: list[ArtifactManifest]) -> None:
+    """Some frame must be able to run all of it: frames install a release as a whole or not at all."""
+    parts = list(zip(listed, named, strict=True))
+    for target, manifest in parts:
+        if manifest.kind == "agent":
+            raise Refused(
+                Reason.INCOMPATIBLE,
+                f"The release {label} lists {target.path}: frames do not install their agent from a release. Leave it "
+                "out, and give what needs a newer agent the condition min_agent.",
+            )
+    for kind, least, word in (("base_model", 1, "base model"), ("lora_delta", 0, "adapter")):
+        count = sum(manifest.kind == kind for manifest in named)
+        if not least <= count <= 1:
+            need = "exactly one" if least else "one at most"
+            raise Refused(
+                Reason.INCOMPATIBLE, f"The release {label} lists {count} files of kind {word}: a frame runs {need}."
+            )
+    first: tuple[str, set[str]] | None = None
+    for target, manifest in parts:
+        if not manifest.hardware:
+            continue
+        if first is not None and not first[1] & set(manifest.hardware):
+            raise Refused(
+                Reason.INCOMPATIBLE,
+                f"The release {label} lists {first[0]} for {', '.join(sorted(first[1]))} and {target.path} for "
+                f"{', '.join(manifest.hardware)}: no frame can run both. Make a release for each.",
+            )
+        first = (target.path, set(manifest.hardware) & (first[1] if first is not None else set(manifest.hardware)))
 
 
 def _targets(document: Document) -> Targets:

@@ -139,7 +139,7 @@ def test_a_frame_of_an_open_stage_says_what_holds_it_up(release_1_1: Release, zh
     rollouts.tick(rollout.pk, noon)
     cause = reason_for(rollout, ids[0], noon)
     rollout.refresh_from_db()
-    assert str(reason_for(rollout, ids[0], noon)).endswith("01:00 +0800.")
+    assert str(reason_for(rollout, ids[0], noon)).endswith("T01:00+08:00.")
     assert cause.code is Code.FRAME_NOT_BEGUN or rollout.current_stage == 1
     night = noon + dt.timedelta(hours=6)
     rollouts.tick(rollout.pk, night)

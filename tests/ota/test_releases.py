@@ -180,6 +180,33 @@ def test_an_adapter_that_names_no_base_is_refused(release_1_0: Release, offline:
     assert "names no base model" in refused(offline.release("talking-portrait", "1.1", [nameless], [base.ref])).detail
 
 
+def test_a_release_without_a_base_model_is_refused(offline: Offline) -> None:
+    asset = File("base/portrait.asset", b"asset", ArtifactManifest(kind="asset"))
+    assert (
+        "0 files of kind base model: a frame runs exactly one" in refused(offline.release("p", "1.1", [asset])).detail
+    )
+
+
+def test_a_release_with_two_adapters_is_refused(release_1_0: Release, offline: Offline, base: File) -> None:
+    second = file("lora/cantonese-1.1.adapter", b"more", "lora_delta", base.ref.sha256)
+    error = refused(offline.release("talking-portrait", "1.1", [adapter(base), second], [base.ref]))
+    assert error.reason is Reason.INCOMPATIBLE
+    assert "2 files of kind adapter: a frame runs one at most" in error.detail
+
+
+def test_files_that_no_frame_can_run_together_are_refused(offline: Offline) -> None:
+    base = File("base/small.bundle", b"base", ArtifactManifest(kind="base_model", hardware=["rk3588", "rk3576"]))
+    bound = ArtifactManifest(kind="lora_delta", base_model=base.ref.sha256, hardware=["pi5"])
+    error = refused(offline.release("p", "1.0", [base, File("lora/p.adapter", b"lora", bound)]))
+    assert "base/small.bundle for rk3576, rk3588 and lora/p.adapter for pi5: no frame can run both" in error.detail
+
+
+def test_a_release_that_brings_an_agent_is_refused(release_1_0: Release, offline: Offline, base: File) -> None:
+    agent = File("agent/agent-2.0.whl", b"agent", ArtifactManifest(kind="agent"))
+    error = refused(offline.release("talking-portrait", "2.0", [agent], [base.ref]))
+    assert "frames do not install their agent from a release" in error.detail
+
+
 def test_a_manifest_other_than_the_signed_one_is_refused(offline: Offline, base: File) -> None:
     what = offline.release("talking-portrait", "1.0", [base])
     other = msgspec.json.encode(ReleaseManifest(name="talking-portrait", version="1.0", targets=[base.ref], notes="x"))
