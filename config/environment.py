@@ -124,6 +124,18 @@ def number(environ: Mapping[str, str], name: str, most: int) -> int:
     return int(text)
 
 
+def seconds(environ: Mapping[str, str], name: str, default: float, least: float, most: float) -> float:
+    """A time in seconds from ``least`` to ``most``."""
+    text = environ.get(name, "").strip() or str(default)
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not least <= value <= most:
+        raise ImproperlyConfigured(f"{name}={text[:20]!r} is no number of seconds from {least:g} to {most:g}.")
+    return value
+
+
 def people_clock(environ: Mapping[str, str], name: str) -> PeopleClock | None:
     """The clock simulated people live by; real time without it."""
     text = environ.get(name, "").strip()

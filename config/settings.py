@@ -35,6 +35,8 @@ FRAMEFLEET_PEOPLE_CLOCK = environment.people_clock(os.environ, "FRAMEFLEET_PEOPL
 """For demonstrations with simulated people alone: their days pass in seconds (see ``fleet.clock``)."""
 FRAMEFLEET_WEBHOOKS_PRIVATE = environment.flag(os.environ, "FRAMEFLEET_WEBHOOKS_PRIVATE")
 """Whether webhooks may go to addresses that are not public, and by plain http to this machine."""
+FRAMEFLEET_LOOK_EVERY_S = environment.seconds(os.environ, "FRAMEFLEET_LOOK_EVERY_S", 900, least=0.1, most=86_400)
+"""How often the evidence on each rollout is looked at; real seconds."""
 CELERY_BROKER_URL = os.environ.get("CELERY_BROKER_URL", "").strip() or "filesystem://"
 
 DATABASES = {

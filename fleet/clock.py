@@ -26,6 +26,15 @@ def now() -> datetime:
     return real if clock is None else _EPOCH + timedelta(milliseconds=clock.at((real - _EPOCH) // _MILLISECOND))
 
 
+def really(since: datetime, until: datetime) -> timedelta:
+    """How long it really took from one moment of people's time to another."""
+    clock = _people_clock()
+    if clock is None:
+        return until - since
+    began, ended = (clock.real((moment - _EPOCH) // _MILLISECOND) for moment in (since, until))
+    return (ended - began) * _MILLISECOND
+
+
 def is_hurried() -> bool:
     """Whether days pass faster than they really do."""
     return _people_clock() is not None

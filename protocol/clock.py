@@ -37,9 +37,14 @@ class PeopleClock:
     @property
     def start_ms(self) -> int:
         """People's time when the clock began to go."""
-        return int(self.began_ms - self.days_ago * DAY_MS)
+        return round(self.began_ms - self.days_ago * DAY_MS)
 
     def at(self, real_ms: int) -> int:
         """People's time in ms since 1970 UTC, when real time is ``real_ms``."""
         lived = max(0, real_ms - self.began_ms) * DAY_MS / (self.day_seconds * 1000)
         return min(int(self.start_ms + lived), real_ms)
+
+    def real(self, people_ms: int) -> int:
+        """The other way: when people's time is or was ``people_ms``, in real ms since 1970 UTC."""
+        lived = (people_ms - self.start_ms) * self.day_seconds * 1000 / DAY_MS
+        return max(round(self.began_ms + lived), people_ms)

@@ -19,8 +19,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from ota.domain.analysis.benefit import Benefit
 from ota.domain.analysis.policy import COMPLAINT, Policy, Stage
-from ota.domain.analysis.verdict import Decision, Evidence, Reason, Verdict
+from ota.domain.analysis.verdict import Decision, Evidence, MetricEvidence, Reason, Verdict
 from ota.models import Look, Rollout
 
 KEPT = 3_000
@@ -75,7 +76,7 @@ def as_detail(
     signs = {measure.name: measure.harm for measure in policy.measures}
     metrics = [
         {
-            **{name: number_of(value) for name, value in asdict(metric).items()},
+            **plain(metric),
             "weight": weights.get(metric.name, 0.0),
             "log_term": number_of(terms.get(metric.name)),
             "margin": stage.margins.get(metric.name),
@@ -96,6 +97,11 @@ def as_detail(
         "exposure": {**asdict(evidence.exposure), "enough": evidence.exposure.enough},
         "benefit": [dict(one) for one in benefit],
     }
+
+
+def plain(found: MetricEvidence | Benefit) -> dict[str, Any]:
+    """Its fields, in JSON's types."""
+    return {name: number_of(value) for name, value in asdict(found).items()}
 
 
 def number_of(value: Any) -> Any:

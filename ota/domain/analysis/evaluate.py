@@ -1,4 +1,14 @@
-"""One look at a rollout: a frame-day table in, evidence out. ``verdict.judge`` says what it means."""
+"""One look at a rollout: a frame-day table in, evidence out. ``verdict.judge`` says what it means.
+
+A metric that fails to compute is logged and left out, which the verdict calls missing: it never counts as 0, and takes
+no other metric with it.
+"""
+
+import logging
+import math
+from collections.abc import Callable
+from functools import partial
+from typing import TypeVar
 
 import numpy as np
 
@@ -6,8 +16,11 @@ from ota.domain.analysis import baseline, complaints, eprocess, logrank, ratio
 from ota.domain.analysis.estimator import estimate, sample
 from ota.domain.analysis.exposure import exposure
 from ota.domain.analysis.policy import COMPLAINT, Measure, Policy, RareEvent, Stage
-from ota.domain.analysis.table import FloatArray, IntArray, Table
+from ota.domain.analysis.table import FloatArray, Table
 from ota.domain.analysis.verdict import Evidence, MetricEvidence
+
+log = logging.getLogger(__name__)
+_T = TypeVar("_T")
 
 
 def evaluate(table: Table, stage: Stage, telemetry_age_h: float, policy: Policy) -> Evidence:
@@ -16,22 +29,29 @@ def evaluate(table: Table, stage: Stage, telemetry_age_h: float, policy: Policy)
     A metric without data is left out only once there is enough exposure: before, it has nothing to say.
     """
     seen = exposure(table, policy)
-    rates = baseline.complaint_rates(table, policy)
-    alike = np.zeros(len(table.frames), dtype=np.int64)
     metrics = []
     for measure in policy.measures:
-        found = _measure(table, measure, stage, policy)
+        found, failed = _tried(measure.name, partial(_measure, table, measure, stage, policy))
         if found is not None:
             metrics.append(found)
-        elif not seen.enough:
+        elif not seen.enough and not failed:
             metrics.append(MetricEvidence(measure.name, asymptotic=True, log_e_harm=None))
+    rates, _ = _tried(COMPLAINT, partial(baseline.complaint_rates, table, policy))
     for event in policy.events:
-        strata = logrank.risk_strata(rates, policy) if event.name == COMPLAINT else alike
-        found = _event(table, event, strata, rates, stage, policy)
+        found, _ = _tried(event.name, partial(_event, table, event, rates, stage, seen.enough, policy))
         if found is not None:
             metrics.append(found)
     worst = ratio.worst_stratum(table.frames, stage.share, policy)
     return Evidence(table.now_h, tuple(metrics), seen, worst, telemetry_age_h)
+
+
+def _tried(name: str, compute: Callable[[], _T]) -> tuple[_T | None, bool]:
+    """What ``compute`` gives, and whether it failed."""
+    try:
+        return compute(), False
+    except Exception:
+        log.exception("The metric %s cannot be computed", name)
+        return None, True
 
 
 def _measure(table: Table, measure: Measure, stage: Stage, policy: Policy) -> MetricEvidence | None:
@@ -41,14 +61,14 @@ def _measure(table: Table, measure: Measure, stage: Stage, policy: Policy) -> Me
         return None
     harm = measure.harm * found.effect
     margin = stage.margins.get(measure.name)
-    width = float(eprocess.half_width(found.variance_cautious, measure.tau, policy.alpha))
+    width = float(eprocess.half_width(found.variance_cautious, measure.size, policy.alpha))
     return MetricEvidence(
         measure.name,
         asymptotic=True,
-        log_e_harm=float(eprocess.log_e(harm, found.variance, measure.tau)),
+        log_e_harm=float(eprocess.log_e(harm, found.variance, measure.tau, measure.size)),
         log_e_noninferior=None
         if margin is None
-        else float(eprocess.log_e_noninferior(harm, found.variance_cautious, margin)),
+        else float(eprocess.log_e_noninferior(harm, found.variance_cautious, margin, policy.margin_spread)),
         estimate=found.effect,
         low=found.effect - width,
         high=found.effect + width,
@@ -58,16 +78,24 @@ def _measure(table: Table, measure: Measure, stage: Stage, policy: Policy) -> Me
 
 
 def _event(
-    table: Table, event: RareEvent, strata: IntArray, rates: FloatArray, stage: Stage, policy: Policy
+    table: Table, event: RareEvent, rates: FloatArray | None, stage: Stage, enough: bool, policy: Policy
 ) -> MetricEvidence | None:
+    if event.name == COMPLAINT and rates is None:
+        return None  # without rates, households that always complain would be compared with those that never do
+    strata = np.zeros(len(table.frames), dtype=np.int64)
+    if event.name == COMPLAINT and rates is not None:
+        strata = logrank.risk_strata(rates, policy)
     found = logrank.evidence(table, event.name, strata, policy)
     if found is None:
         return None
-    noninferior = middle = low = high = None
-    compared = complaints.compare(table, rates) if event.name == COMPLAINT else None
+    harm, noninferior, middle, low, high = found.log_e, None, None, None, None
+    compared = complaints.compare(table, rates) if event.name == COMPLAINT and rates is not None else None
     if compared is not None:
         margin = stage.margins.get(COMPLAINT)
-        noninferior = None if margin is None else compared.log_e_noninferior(margin, policy)
+        noninferior = None if margin is None else compared.log_e_noninferior(margin)
+        if enough:
+            # The mean of both: the logrank test is exact, this one sees what households have to say after their first.
+            harm = float(np.logaddexp(harm, compared.log_e_harm(policy.hazard_ratios))) - math.log(2)
         middle = compared.ratio
         variance = compared.variance(max(1.0, middle))
         width = float(eprocess.half_width(variance, policy.complaint_tau, policy.alpha))
@@ -75,7 +103,7 @@ def _event(
     return MetricEvidence(
         event.name,
         asymptotic=False,
-        log_e_harm=found.log_e,
+        log_e_harm=harm,
         log_e_noninferior=noninferior,
         estimate=middle,
         low=low,

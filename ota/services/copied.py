@@ -1,0 +1,78 @@
+"""Millions of rows into numpy, without a Python object for each: COPY in PostgreSQL's binary format.
+
+Every column has a fixed width and is never NULL, so a row is a record and a chunk of rows is an array of them. Reading
+goes to libpq itself: psycopg's own iterator takes ten times as long for rows this small.
+"""
+
+import math
+from collections.abc import Generator, Mapping
+from contextlib import closing
+from typing import Any
+
+import numpy as np
+from django.db import connection
+from numpy.typing import NDArray
+from psycopg import errors, pq
+
+Columns = dict[str, NDArray[Any]]
+
+_TYPES = {"int4": ">i4", "int8": ">i8", "float8": ">f8", "bool": "?"}
+_NATIVE = {"int4": np.int64, "int8": np.int64, "float8": np.float64, "bool": np.bool_}
+_SIGNATURE = b"PGCOPY\n\xff\r\n\0"
+_HEADER = len(_SIGNATURE) + 8
+"""Signature, flags and the length of an extension that nobody uses."""
+CHUNK = 1 << 24
+"""Bytes held beside the arrays."""
+
+
+def copied(select: str, parameters: Mapping[str, object], columns: Mapping[str, str]) -> Columns:
+    """The rows of ``select`` as one array for each of ``columns``: name -> int4, int8, float8 or bool, in the order of
+    the select list. Raises ValueError where a column is NULL or of another type, and what the database raises."""
+    record = np.dtype(
+        [("fields", ">i2")]
+        + [part for name, kind in columns.items() for part in ((f"{name}:", ">i4"), (name, _TYPES[kind]))]
+    )
+    with closing(_chunks(select, parameters, record.itemsize)) as come:
+        chunks = [_parse(chunk, record, columns) for chunk in come]
+    if not chunks:
+        return {name: np.zeros(0, _NATIVE[kind]) for name, kind in columns.items()}
+    return {name: np.concatenate([chunk[name] for chunk in chunks]) for name in columns}
+
+
+def _parse(chunk: bytearray, record: "np.dtype[Any]", columns: Mapping[str, str]) -> Columns:
+    if len(chunk) % record.itemsize:
+        raise ValueError("A column is NULL or not of the type that was named for it.")
+    rows = np.frombuffer(chunk, record)
+    for name in columns:
+        if not bool(np.all(rows[f"{name}:"] == record[name].itemsize)):
+            raise ValueError(f"The column {name} is NULL or not {columns[name]}.")
+    return {name: rows[name].astype(_NATIVE[kind]) for name, kind in columns.items()}
+
+
+def _chunks(select: str, parameters: Mapping[str, object], width: int) -> Generator[bytearray]:
+    with connection.cursor() as cursor, connection.wrap_database_errors:
+        query = cursor.mogrify(f"COPY ({select}) TO STDOUT (FORMAT BINARY)", parameters)
+        pgconn = cursor.connection.pgconn
+        result = pgconn.exec_(query.encode())
+        if result.status != pq.ExecStatus.COPY_OUT:
+            raise errors.error_from_result(result)
+        most = max(1, math.floor(CHUNK / width)) * width
+        chunk, header, over, get = bytearray(), True, False, pgconn.get_copy_data
+        try:
+            while not (over := (come := get(0))[0] <= 0):
+                if header:
+                    chunk, header = bytearray(come[1])[_HEADER:], False
+                else:
+                    chunk += come[1]
+                if len(chunk) >= most:
+                    yield chunk
+                    chunk = bytearray()
+        finally:  # whatever happened to the rows, the connection is done with them
+            while not over:
+                over = get(0)[0] <= 0
+            results = list(iter(pgconn.get_result, None))
+        if not results or results[-1].status != pq.ExecStatus.COMMAND_OK:
+            raise errors.error_from_result(results[-1]) if results else errors.OperationalError("The copy broke off.")
+        del chunk[-2:]  # the trailer: a row of -1 fields
+        if chunk:
+            yield chunk
