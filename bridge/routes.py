@@ -21,7 +21,7 @@ from bridge.renewals import Renewals
 from fleet import metrics
 from fleet.services.event_times import Clocks
 from fleet.services.ingest import ingest, watermarks
-from fleet.services.reports import note_health, record_hellos, record_reported
+from fleet.services.reports import note_health, record_hellos, record_reports
 from fleet.services.sessions import note_sessions
 from ota.services import deployments, director
 from protocol import messages, topics
@@ -149,10 +149,8 @@ def perform(work: Work) -> list[Answer]:
 
 
 @transaction.atomic
-def _record_reports(reports: Iterable[tuple[str, messages.ReportedState]]) -> None:
-    for frame_id, report in reports:
-        if record_reported(frame_id, report):
-            deployments.on_reported(frame_id, report)
+def _record_reports(reports: list[tuple[str, messages.ReportedState]]) -> None:
+    deployments.on_reports(record_reports(reports))
 
 
 @transaction.atomic

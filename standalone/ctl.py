@@ -1,15 +1,40 @@
-"""Calls ``framectl`` as a person would, and reads the JSON it prints."""
+"""Calls ``framectl`` as a person would, and reads the JSON it prints; and looks at the REST API, often and cheaply."""
 
 import asyncio
 import json
 import os
 import sys
+import urllib.error
+import urllib.request
 from asyncio.subprocess import PIPE
 from contextlib import suppress
 from typing import Any
 
 from standalone.processes import ServiceError
 from standalone.stack import ROOT
+
+PATIENCE_S = 30.0
+
+
+class Api:
+    """Reads the REST API of one server."""
+
+    def __init__(self, server: str, token: str) -> None:
+        self._server, self._token = server, token
+
+    async def get(self, path: str) -> Any:
+        """What ``GET api/v1/PATH`` gives. Raises ServiceError with one sentence."""
+        return await asyncio.to_thread(self._get, path)
+
+    def _get(self, path: str) -> Any:
+        request = urllib.request.Request(  # noqa: S310  our own address
+            f"{self._server}/api/v1/{path}", headers={"Authorization": f"Token {self._token}"}
+        )
+        try:
+            with urllib.request.urlopen(request, timeout=PATIENCE_S) as answer:  # noqa: S310
+                return json.loads(answer.read())
+        except (OSError, ValueError) as error:
+            raise ServiceError(f"The server does not answer {path} ({error}): see its log.") from None
 
 
 class Framectl:

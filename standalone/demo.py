@@ -1,20 +1,22 @@
-"""The story ``make demo`` plays: a LoRA fix on its way from the command line to frames that then speak better.
+"""The story ``make demo`` plays, in two acts: a LoRA fix that people are better off with, promoted by evidence, and one
+that hurts other people's lips, rolled back by evidence. Nobody helps the engine.
 
 Told through ``framectl``, the REST API behind it, and the household's page of the full agent; nothing here reaches into
-the system. Every figure in the last line comes from the API.
+the system. Every figure in the last line comes from the API. Days of simulated people pass in seconds; what they do
+depends on the lip errors that were really measured.
 """
 
 import asyncio
 import json
 import shutil
-import sys
 import time
-from dataclasses import dataclass, field
-from datetime import datetime
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from standalone.ctl import Framectl
+from standalone.acts import decided, told_by
+from standalone.ctl import Api, Framectl
+from standalone.films import Films
 from standalone.frames import (
     Batch,
     People,
@@ -22,29 +24,42 @@ from standalone.frames import (
     claim_agent,
     copy_anchors,
     enrol_simulated,
+    load_history,
+    people_clock,
     simulator_service,
 )
 from standalone.household import HouseholdPage
 from standalone.processes import ServiceError, free_port
 from standalone.stack import ROOT, USER, Stack
+from standalone.summary import figures_of, frames_on, lips_of, others_changed, said, stages_of
 from standalone.supervisor import Supervisor, supervise
 
 MODEL = ROOT / "reference_model"
 BUNDLE = MODEL / "artifacts" / "talking-portrait-1.0.bundle"
-ADAPTER = MODEL / "artifacts" / "mandarin.adapter"
+GOOD = MODEL / "artifacts" / "mandarin.adapter"
+BAD = MODEL / "artifacts" / "whisper.adapter"
+"""Made for people who whisper. A frame has one adapter, so whoever gets it in place of the Mandarin fix loses that. It
+stays within every limit of the bundle's trial, so no frame refuses it."""
 PHOTO = MODEL / "assets" / "portrait.png"
 VOICE = MODEL / "assets" / "voice-zh.wav"
 
 NAME = "talking-portrait"
 GROUP = "mandarin"
-STAGES = "5,25,100"
-# 200 simulated frames; with the full agent 80 frames speak Mandarin.
-BATCHES = [Batch("zh", 79, "zh"), Batch("en", 71, "en"), Batch("fr", 50, "fr")]
-PEOPLE = People(day_seconds=10.0)
-DAYS_BEFORE = 6
-"""Simulated days to live with 1.0 before the fix, and with 1.1 after it."""
-DAYS_AFTER = 6
-PATIENCE_S = 120.0
+EVERYONE = "everyone"
+POLICY = ("--policy", "small-fleet", "--holdback", "0")
+BATCHES = [Batch("zh", 1_150, "zh"), Batch("en", 700, "en"), Batch("fr", 450, "fr")]
+"""2,300 simulated frames, as many as are in the field; with the full agent 1,151 frames speak Mandarin."""
+DAY_SECONDS = 18.0
+DAYS_AGO = 60
+"""People's first day with the backend: it must not catch up with real time before the story ends."""
+HISTORY_DAYS = 28
+STANDS_MS = 45_000
+"""Until then people's clock stands: services start and frames connect."""
+DAYS_BEFORE = 1.0
+"""People's days with 1.0, before the fix."""
+PATIENCE_S = 240.0
+"""For one rollout."""
+FRAMES_EVERY_S = 6.0
 KEPT = ("run", "log")
 """The supervisor's own folders: it holds a lock there while the rest is emptied."""
 
@@ -75,11 +90,13 @@ class Demo:
     stack: Stack
     supervisor: Supervisor
     ctl: Framectl = field(init=False)
+    api: Api = field(init=False)
     page: HouseholdPage = field(init=False)
     simulated: Path = field(init=False)
     """The simulated frames' folders."""
     agent: Path = field(init=False)
     """The full agent's folder."""
+    people: People = field(init=False)
 
     @property
     def offline(self) -> Path:
@@ -90,44 +107,59 @@ class Demo:
         """From nothing to the last line."""
         began = time.monotonic()
         await self._services()
-        await self._birth()
+        history = await self._birth()
         before = await self._base_release()
+        say(f"\n=== {await history}")
         say("\n=== The household plays a Mandarin voice on the full agent, before ...")
-        videos = [await self._film("before.mp4")]
-        await self._live(DAYS_BEFORE, "with 1.0")
-        rollout = await self._fix()
+        films = Films(self.page, self.supervisor, self.stack.var, PHOTO, VOICE)
+        say(await films.play("before.mp4"))
+        await self._live(DAYS_BEFORE)
+        good = await self._good()
+        after = await self._frames()
         say("\n=== ... and after")
-        videos.append(await self._film("after.mp4"))
-        videos.append(await self._compare())
-        await self._live(DAYS_AFTER, "with 1.1")
-        rollout = await self.ctl("rollout", "watch", str(rollout["id"]), quiet=True)
-        _print_metrics(rollout)
-        summary = await self._summary(before, await self._frames(), rollout, videos)
+        say(await films.play("after.mp4"))
+        say(await films.compare("compare.mp4", ("before.mp4", "1.0"), ("after.mp4", "1.1 + Mandarin")))
+        bad, worst = await self._bad()
+        summary = {
+            "frames": len(after),
+            "simulated_frames": sum(frame["simulated"] for frame in after.values()),
+            **await self._summary_of_good(before, after, good),
+            **await self._summary_of_bad(after, bad, worst),
+            "videos": [films.shown(name) for name in ("before.mp4", "after.mp4", "compare.mp4")],
+            "seconds": round(time.monotonic() - began, 1),
+        }
         say(f"\nConsole: {self.stack.url}/  (user {USER}, password {self.stack.password})")
         say(f"The story took {time.monotonic() - began:.0f} s.")
         say(f"DEMO {json.dumps(summary)}")
 
+    # --- before the acts ----------------------------------------------------------------------------------------------
+
     async def _services(self) -> None:
         say("=== Starting PostgreSQL, broker, web server, birth endpoint, bridge and Celery on 127.0.0.1")
-        stack, supervisor = self.stack, self.supervisor
-        await stack.start_database(supervisor)
-        self.simulated = await enrol_simulated(stack, supervisor, BATCHES)
-        await stack.start_services(supervisor)
-        self.ctl = Framectl(stack.url, await stack.api_token(supervisor))
+        supervisor = self.supervisor
+        await self.stack.start_database(supervisor)
+        clock = people_clock(time.time_ns() // 1_000_000 + STANDS_MS, DAYS_AGO, DAY_SECONDS)
+        self.stack = stack = replace(self.stack, people_clock=clock)
+        self.people = People(clock=clock)
+        enrolling = asyncio.ensure_future(enrol_simulated(stack, supervisor, BATCHES))
+        try:
+            await stack.start_services(supervisor)
+            self.simulated = await enrolling
+        finally:
+            enrolling.cancel()
+        token = await stack.api_token(supervisor)
+        self.ctl, self.api = Framectl(stack.url, token), Api(stack.url, token)
         self.agent = await claim_agent(stack, supervisor, self.ctl, "zh")
         say("The full agent's frame was born: it made its key, and its label's claim token became its certificate.")
         say(f"Console: {stack.url}/  (user {USER}, password {stack.password})")
+        say(f"A day of simulated people takes {DAY_SECONDS:g} s.")
 
-    async def _birth(self) -> None:
-        """Keys, the signed base release, and frames that trust them."""
+    async def _birth(self) -> asyncio.Task[str]:
+        """Keys, the signed base release, and frames that trust them; what becomes of their history."""
         say("\n=== Offline keys, the repository, and talking-portrait 1.0")
-        base = self.stack.var / f"{NAME}-1.0.zip"
         await self.ctl("keys", "create", "--out", str(self.offline))
         await self.ctl("repository", "init", "--offline", str(self.offline))
-        what = ("--name", NAME, "--version", "1.0", "--base-model", str(BUNDLE))
-        offline = ("--offline", str(self.offline))
-        await self.ctl("release", "sign", *offline, *what, "--out", str(base))
-        await self.ctl("release", "push", str(base))
+        base = await self._release("1.0", "--base-model", str(BUNDLE))
         trust = self.stack.var / "trust"
         copy_anchors(self.offline, trust)
         copy_anchors(self.offline, self.agent / "trust")
@@ -135,93 +167,129 @@ class Demo:
         self.page = HouseholdPage(port)
         media = [MODEL / "assets", self.stack.var]
         await self.supervisor.start(agent_service(self.stack, self.agent, media, port))
-        await self.supervisor.start(simulator_service(self.stack, self.simulated, trust, base, PEOPLE))
+        await self.supervisor.start(simulator_service(self.stack, self.simulated, trust, base, self.people))
+        loading = load_history(self.stack, self.supervisor, self.simulated, base, self.people, HISTORY_DAYS)
+        history = asyncio.create_task(loading)
         await self.page.wait_ready()
+        return history
 
     async def _base_release(self) -> dict[str, dict[str, Any]]:
         """All frames run 1.0; returns them."""
         say("\n=== talking-portrait 1.0 to all frames (the simulated ones were born with it)")
-        await self.ctl("groups", "create", "everyone", "--query", "")
+        await self.ctl("groups", "create", EVERYONE, "--query", "")
         await self.ctl("groups", "create", GROUP, "--query", "locale=zh")
-        await self._roll_out("1.0", "everyone", "100", "the base release")
+        what = ("--stages", "100", "--with-base-model")  # the full agent has no base model yet
+        ended = await self._roll_out("1.0", EVERYONE, *what, reason="the base release")
+        if ended["state"] != "succeeded":
+            raise ServiceError(f"The rollout of 1.0 ended as {ended['state']}: {ended.get('reason', '')}")
         frames = await self._frames()
         behind = [name for name, frame in frames.items() if frame["release_name"] != f"{NAME} 1.0"]
         if behind:
             raise ServiceError(f"{len(behind)} frames do not run {NAME} 1.0, {behind[0]} among them.")
         return frames
 
-    async def _fix(self) -> dict[str, Any]:
-        """The Mandarin adapter, signed, pushed and rolled out in stages; returns the ended rollout."""
-        say("\n=== The Mandarin adapter becomes release 1.1")
-        package = self.stack.var / f"{NAME}-1.1.zip"
-        what = ("--name", NAME, "--version", "1.1", "--base-release", f"{NAME} 1.0", "--adapter", str(ADAPTER))
-        notes = ("--notes", "Lips follow Mandarin voices.")
-        await self.ctl("release", "sign", "--offline", str(self.offline), *what, *notes, "--out", str(package))
-        await self.ctl("release", "push", str(package))
-        say(f"\n=== {NAME} 1.1 to the FrameGroup {GROUP}, {STAGES} %")
-        return await self._roll_out("1.1", GROUP, STAGES, "Mandarin households complain about lips")
+    # --- the acts -----------------------------------------------------------------------------------------------------
 
-    async def _roll_out(self, version: str, group: str, stages: str, reason: str) -> dict[str, Any]:
-        what = ("--release", f"{NAME} {version}", "--group", group, "--stages", stages, "--reason", reason)
-        blank = ("--with-base-model",) if version == "1.0" else ()  # the full agent has no base model yet
-        rollout = await self.ctl("rollout", "start", *what, *blank)
-        say(f"{self.stack.url}/rollouts/{rollout['id']}/")
-        watch = self.ctl("rollout", "watch", str(rollout["id"]), "--timeout", str(PATIENCE_S))
-        watching = asyncio.ensure_future(watch)
+    async def _good(self) -> dict[str, Any]:
+        """The Mandarin fix, gated by evidence; returns the ended rollout."""
+        say("\n=== First act: the Mandarin adapter becomes release 1.1")
+        notes = ("--notes", "Lips follow Mandarin voices.")
+        await self._release("1.1", *self._on_base(GOOD), *notes)
+        say(f"\n=== {NAME} 1.1 to the FrameGroup {GROUP}: 10 %, 25 %, 100 %, each gated by evidence")
+        rollout = await self._roll_out("1.1", GROUP, *POLICY, reason="Mandarin households complain about lips")
+        if rollout["state"] != "succeeded":
+            raise ServiceError(f"The rollout of 1.1 ended as {rollout['state']}: {rollout['reason']}")
+        figures_of(rollout, say)
+        return rollout
+
+    async def _bad(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """A fix for others, offered to everybody; the ended rollout, and what frames measured of the release."""
+        say("\n=== Second act: a fix for people who whisper becomes release 1.2, without the Mandarin fix in it")
+        notes = ("--notes", "Lips follow whispering voices.")
+        await self._release("1.2", *self._on_base(BAD), *notes)
+        say(f"\n=== {NAME} 1.2 to the FrameGroup {EVERYONE}: 10 %, 25 %, 100 %, each gated by evidence")
+        looking = asyncio.create_task(self._lips_under("1.2"))
         try:
-            # The full agent's household: a release is committed once it has played a few films without a fault.
+            rollout = await self._roll_out("1.2", EVERYONE, *POLICY, reason="People who whisper complain about lips")
+            worst = await looking
+        finally:
+            looking.cancel()
+        if rollout["state"] != "rolled_back":
+            raise ServiceError(f"The rollout of 1.2 ended as {rollout['state']}, although it hurts people's lips.")
+        figures_of(rollout, say)
+        return rollout, worst
+
+    def _on_base(self, adapter: Path) -> tuple[str, ...]:
+        return ("--base-release", f"{NAME} 1.0", "--adapter", str(adapter))
+
+    async def _release(self, version: str, *what: str) -> Path:
+        """Sign and push a release; its package."""
+        package = self.stack.var / f"{NAME}-{version}.zip"
+        named = ("--offline", str(self.offline), "--name", NAME, "--version", version)
+        await self.ctl("release", "sign", *named, *what, "--out", str(package))
+        await self.ctl("release", "push", str(package))
+        return package
+
+    async def _roll_out(self, version: str, group: str, *plan: str, reason: str) -> dict[str, Any]:
+        """Start a rollout, let the full agent's household prove what comes to it, and wait for the end."""
+        what = ("--release", f"{NAME} {version}", "--group", group, *plan, "--reason", reason)
+        rollout = await self.ctl("rollout", "start", *what)
+        say(f"{self.stack.url}/rollouts/{rollout['id']}/")
+        watching = asyncio.ensure_future(decided(self.api, rollout["id"], PATIENCE_S, say))
+        try:
+            # A release is committed on the full agent once its household has seen a few films without a fault.
             films = await self.page.prove(PHOTO, VOICE, self.stack.var / "probation.mp4", watching)
-            ended: dict[str, Any] = await watching
+            ended = await watching
         finally:
             watching.cancel()
-        say(f"The full agent's household played {films} films while {version} was on probation there.")
-        if ended["state"] != "succeeded":
-            raise ServiceError(f"The rollout of {version} ended as {ended['state']}: {ended.get('reason', '')}")
+        if films:
+            say(f"The full agent's household played {films} films while {version} was on probation there.")
         return ended
 
+    async def _lips_under(self, version: str) -> dict[str, Any]:
+        """What the first frame that runs the version measured on the golden clips."""
+        while True:
+            await asyncio.sleep(FRAMES_EVERY_S)
+            for frame in (await self._frames()).values():
+                if frame["release_name"] == f"{NAME} {version}":
+                    return frame
+
+    # --- what is read and shown ---------------------------------------------------------------------------------------
+
     async def _frames(self) -> dict[str, dict[str, Any]]:
-        listed = await self.ctl("frames", "--limit", "1000", quiet=True)
+        listed = await self.ctl("frames", "--limit", "10000", quiet=True)
         return {frame["id"]: frame for frame in listed}
 
-    async def _film(self, name: str) -> str:
-        out = self.stack.var / name
-        played = await self.page.play(PHOTO, VOICE, out)
-        figures = ", ".join(f"{key} {played[key]:.0f}" for key in ("first_frame_ms", "fps") if key in played)
-        say(f"{_shown(out)}: {figures}")
-        return _shown(out)
+    async def _group(self) -> set[str]:
+        listed = await self.ctl("frames", "--group", GROUP, "--limit", "10000", quiet=True)
+        return {frame["id"] for frame in listed}
 
-    async def _compare(self) -> str:
-        out = self.stack.var / "compare.mp4"
-        sides = ("--left", str(self.stack.var / "before.mp4"), "--right", str(self.stack.var / "after.mp4"))
-        labels = ("--left-label", "1.0", "--right-label", "1.1 + Mandarin")
-        argv = [sys.executable, "-m", "device_agent", "compare", *sides, *labels, "--out", str(out)]
-        await self.supervisor.run_once("compare", argv, cwd=ROOT)
-        say(_shown(out))
-        return _shown(out)
+    async def _live(self, days: float) -> None:
+        """Until people have lived so many days by the clock that the backend shares."""
+        clock = self.people.clock
+        if clock is None:
+            return
+        until = clock.began_ms + days * clock.day_seconds * 1000
+        left = (until - time.time_ns() // 1_000_000) / 1000
+        if left > 0:
+            say(f"\n=== Simulated people live {days:g} days with 1.0 (another {left:.0f} s)")
+            await asyncio.sleep(left)
 
-    async def _live(self, days: int, how: str) -> None:
-        say(f"\n=== Simulated people live {days} days {how} ({days * PEOPLE.day_seconds:.0f} s)")
-        await asyncio.sleep(days * PEOPLE.day_seconds)
-
-    async def _summary(
-        self,
-        before: dict[str, dict[str, Any]],
-        after: dict[str, dict[str, Any]],
-        rollout: dict[str, Any],
-        videos: list[str],
+    async def _summary_of_good(
+        self, before: dict[str, dict[str, Any]], after: dict[str, dict[str, Any]], rollout: dict[str, Any]
     ) -> dict[str, Any]:
-        group = {frame["id"] for frame in await self.ctl("frames", "--group", GROUP, "--limit", "1000", quiet=True)}
+        group = await self._group()
         agent = next(name for name in after if not after[name]["simulated"])
-        old, new = (_lips(frames[agent]) for frames in (before, after))
+        old, new = lips_of(before[agent]), lips_of(after[agent])
+        told = told_by(rollout)
+        say(f"\n{said('1.1', told)}")
         return {
-            "frames": len(after),
             "group_frames": len(group),
-            "group_on_1_1": sum(after[name]["release_name"] == f"{NAME} 1.1" for name in group),
-            "others_changed": sum(_runs(after[name]) != _runs(before[name]) for name in after if name not in group),
-            "stages": [
-                {"share": stage["share"], "seconds": _seconds(stage["opened_at"], stage["completed_at"])}
-                for stage in rollout["stages"]
-            ],
+            "group_on_1_1": frames_on(after, group, f"{NAME} 1.1"),
+            "others_changed": others_changed(before, after, group),
+            "good_verdict": told["verdict"],
+            "good": told | {"stages": stages_of(rollout, DAY_SECONDS)},
+            "stages": stages_of(rollout, DAY_SECONDS),
             "lip_mm": {
                 "mandarin_before": old["mandarin"]["lip_mm"],
                 "mandarin_after": new["mandarin"]["lip_mm"],
@@ -229,40 +297,25 @@ class Demo:
                 "base_after": new["base"]["lip_mm"],
                 "mean_pose": new["mandarin"]["mean_pose_mm"],
             },
-            "videos": videos,
         }
 
-
-def _runs(frame: dict[str, Any]) -> tuple[Any, ...]:
-    reported = frame["reported"] or {}
-    return frame["release_name"], reported.get("slot")
-
-
-def _lips(frame: dict[str, Any]) -> dict[str, dict[str, float]]:
-    return {entry["segment"]: entry for entry in frame["reported"]["lip_errors"]}
-
-
-def _seconds(opened: str, completed: str) -> float:
-    return round((datetime.fromisoformat(completed) - datetime.fromisoformat(opened)).total_seconds(), 1)
-
-
-def _shown(path: Path) -> str:
-    return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else str(path)
-
-
-def _print_metrics(rollout: dict[str, Any]) -> None:
-    say("\n=== What people experienced (simulated people), by arm and release")
-    say("  arm      release               frames  playbacks  completion  complaints/1000  power")
-    for row in rollout["metrics"]:
-        share, complaints, power = row["completion_rate"], row["complaint_rate"], row["power_w"]
-        say(
-            f"  {row['arm']:<8} {row['release_name']:<20} {row['frames']:>7} {row['playbacks']:>10}"
-            f" {_figure(share, 100, ' %'):>11} {_figure(complaints, 1000, ''):>16} {_figure(power, 1, ' W', 2):>7}"
-        )
-
-
-def _figure(value: float | None, factor: float, unit: str, digits: int = 1) -> str:
-    return "-" if value is None else f"{value * factor:.{digits}f}{unit}"
+    async def _summary_of_bad(
+        self, before: dict[str, dict[str, Any]], rollout: dict[str, Any], worst: dict[str, Any]
+    ) -> dict[str, Any]:
+        frames, told = await self._frames(), told_by(rollout)
+        say(said("1.2", told))
+        return {
+            "bad_verdict": told["verdict"],
+            "bad": told
+            | {
+                "stages": stages_of(rollout, DAY_SECONDS),
+                "frames_that_had_it": rollout["returned"] + rollout["returning"],
+                "frames_on_1_2_now": frames_on(frames, set(frames), f"{NAME} 1.2"),
+                "others_changed": others_changed(before, frames, set()),
+                "mandarin_lip_mm": lips_of(worst)["mandarin"]["lip_mm"],
+                "base_lip_mm": lips_of(worst)["base"]["lip_mm"],
+            },
+        }
 
 
 def _empty(var: Path) -> None:

@@ -7,6 +7,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from protocol.clock import DAY_MS, PeopleClock
 from standalone.ctl import Framectl
 from standalone.service import Service
 from standalone.stack import ROOT, Stack
@@ -30,11 +31,24 @@ class Batch:
 
 @dataclass(frozen=True)
 class People:
-    """How fast the simulated people's days pass, and how long ago their first day was."""
+    """How fast the simulated people's days pass, and how long ago their first day was; or the clock that the backend
+    lives by too."""
 
     day_seconds: float = 12.0
     start_days_ago: float = 14.0
     seed: int = 1
+    clock: PeopleClock | None = None
+
+    def options(self) -> tuple[str, ...]:
+        """For the simulator's command line."""
+        pace = ("--day-seconds", str(self.day_seconds), "--start-days-ago", str(self.start_days_ago))
+        return (*(pace if self.clock is None else ("--clock", str(self.clock))), "--seed", str(self.seed))
+
+
+def people_clock(begins_ms: int, days_ago: int, day_seconds: float) -> PeopleClock:
+    """A clock that begins to go at ``begins_ms`` (real, ms since 1970 UTC), at a midnight (UTC) of people's time: their
+    history ends there."""
+    return PeopleClock(begins_ms, days_ago + begins_ms % DAY_MS / DAY_MS, day_seconds)
 
 
 async def enrol_simulated(stack: Stack, supervisor: Supervisor, batches: list[Batch]) -> Path:
@@ -44,6 +58,19 @@ async def enrol_simulated(stack: Stack, supervisor: Supervisor, batches: list[Ba
         what = ("--prefix", batch.prefix, "--count", str(batch.count), "--locale", batch.locale)
         await stack.manage(supervisor, "enrol_frames", *what, "--simulated", "--out", str(out))
     return out
+
+
+async def load_history(
+    stack: Stack, supervisor: Supervisor, frames: Path, factory: Path, people: People, days: int
+) -> str:
+    """The days before people's clock began, made by the simulator and taken in by the backend; what both said."""
+    out = stack.var / "history.jsonl"
+    what = ("--frames", str(frames), "--factory", str(factory), "--days", str(days), "--out", str(out))
+    argv = [sys.executable, "-m", "simulator", "history", *what, *people.options()]
+    said = await supervisor.run_once("history", argv, env=ENVIRONMENT, cwd=ROOT)
+    loaded = await stack.manage(supervisor, "load_history", str(out))
+    out.unlink()
+    return f"{said.strip().rpartition(':')[0]}. {loaded.strip()}"
 
 
 async def claim_agent(stack: Stack, supervisor: Supervisor, ctl: Framectl, locale: str) -> Path:
@@ -97,8 +124,7 @@ def simulator_service(stack: Stack, frames: Path, trust: Path, factory: Path, pe
         (
             *(sys.executable, "-m", "simulator", "run", "--frames", str(frames), "--trust", str(trust)),
             *("--mqtt", stack.broker.url, "--factory", str(factory)),
-            *("--day-seconds", str(people.day_seconds), "--start-days-ago", str(people.start_days_ago)),
-            *("--seed", str(people.seed)),
+            *people.options(),
         ),
         env=ENVIRONMENT,
         cwd=ROOT,

@@ -16,6 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from protocol.clock import PeopleClock
 from standalone.broker import Broker
 from standalone.postgres import Postgres
 from standalone.processes import HOST, ServiceError, free_port, port_answers, wait_until
@@ -43,6 +44,8 @@ class Stack:
     birth_port: int
     secret_key: str
     password: str
+    people_clock: PeopleClock | None = None
+    """In a demonstration, the clock that its simulated people live by."""
 
     @classmethod
     def below(cls, var: Path) -> "Stack":
@@ -104,6 +107,8 @@ class Stack:
             "FORWARDED_ALLOW_IPS": "",
             "PYTHONUNBUFFERED": "1",
             "PYTHONPATH": str(ROOT),
+            # Whatever the caller's environment says: real frames never live by it.
+            "FRAMEFLEET_PEOPLE_CLOCK": "" if self.people_clock is None else str(self.people_clock),
         }
 
     async def manage(self, supervisor: Supervisor, command: str, *arguments: str, timeout: float = 120) -> str:

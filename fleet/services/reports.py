@@ -1,5 +1,6 @@
 """What frames say about themselves: hello at every connection, a ReportedState after every change."""
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 import msgspec
@@ -11,8 +12,13 @@ from fleet.services.telemetry_rows import clean, moment
 from protocol import messages
 from protocol.limits import MAX_TEXT
 
+FrameReport = tuple[str, messages.ReportedState]
+"""(frame id from the topic, what came on it)."""
+
 NOTE_INTERVAL = timedelta(minutes=1)
 """The backend notes the same thing about the same frame at most this often."""
+
+_SAID = [field.name for field in ReportedState._meta.concrete_fields if not field.primary_key]
 
 _HELLO_SQL = """
     UPDATE fleet_frame SET last_seen = %s, agent_version = come.agent_version, desired_version = come.desired_version
@@ -42,20 +48,56 @@ def record_hello(frame_id: str, hello: messages.Hello, now: datetime | None = No
 
 
 @transaction.atomic
-def record_reported(frame_id: str, report: messages.ReportedState, now: datetime | None = None) -> bool:
-    """Keep what the frame says it runs. False when it is stale or the frame is not enrolled.
+def record_reports(reports: Sequence[FrameReport], now: datetime | None = None) -> list[FrameReport]:
+    """Keep what frames say they run, oldest first. Returns the reports that count: not the stale ones, nor those of
+    frames that are not enrolled.
 
     Stale is a sequence of the same journal that is not above the stored one; while a download goes on it stands still,
     and the later report counts. A new journal always counts: a frame that lost its journal begins anew.
     """
     now = now or clock.now()
-    # Locking the frame orders reports of one frame, also its first two.
-    if not Frame.objects.select_for_update(no_key=True).filter(pk=frame_id).exists():
-        return False
-    stored = ReportedState.objects.filter(pk=frame_id).first()
-    if stored is not None and stored.journal_id == report.journal_id and not _is_newer(report, stored):
-        return False
-    ReportedState(
+    ids = {frame_id for frame_id, _ in reports}
+    # Locking the frames orders reports of one frame, also its first two.
+    locked = Frame.objects.select_for_update(no_key=True).filter(pk__in=ids).order_by("pk")
+    enrolled = set(locked.values_list("pk", flat=True))
+    stored = ReportedState.objects.in_bulk(enrolled)
+    counted: list[FrameReport] = []
+    newest: dict[str, messages.ReportedState] = {}
+    for frame_id, report in reports:
+        if frame_id not in enrolled:
+            continue
+        known = stored.get(frame_id)
+        if known is not None and known.journal_id == report.journal_id and not _is_newer(report, known):
+            continue
+        stored[frame_id] = _row(frame_id, report, now)
+        newest[frame_id] = report
+        counted.append((frame_id, report))
+    ReportedState.objects.bulk_create(
+        [stored[frame_id] for frame_id in sorted(newest)],
+        update_conflicts=True,
+        unique_fields=["frame"],
+        update_fields=_SAID,
+    )
+    with connection.cursor() as cursor:
+        cursor.execute(
+            _HELLO_SQL,
+            [
+                now,
+                list(newest),
+                [clean(report.agent_version) for report in newest.values()],
+                [report.desired_version for report in newest.values()],
+            ],
+        )
+    return counted
+
+
+def record_reported(frame_id: str, report: messages.ReportedState, now: datetime | None = None) -> bool:
+    """Keep one report. False when it does not count."""
+    return bool(record_reports([(frame_id, report)], now))
+
+
+def _row(frame_id: str, report: messages.ReportedState, now: datetime) -> ReportedState:
+    return ReportedState(
         frame_id=frame_id,
         journal_id=report.journal_id,
         sequence=report.sequence,
@@ -70,11 +112,7 @@ def record_reported(frame_id: str, report: messages.ReportedState, now: datetime
         lip_errors=[{**msgspec.to_builtins(one), "segment": clean(one.segment)} for one in report.lip_errors],
         figures={clean(name): value for name, value in report.figures.items()},
         received_at=now,
-    ).save(force_insert=stored is None, force_update=stored is not None)
-    Frame.objects.filter(pk=frame_id).update(
-        last_seen=now, agent_version=clean(report.agent_version), desired_version=report.desired_version
     )
-    return True
 
 
 def _is_newer(report: messages.ReportedState, stored: ReportedState) -> bool:

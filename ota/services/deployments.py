@@ -1,12 +1,12 @@
 """Deployments follow what frames report. The tick sees the result; nothing is woken here.
 
-The truth is the newest ReportedState of each frame. ``on_reported`` follows one as it comes in and never waits for
+The truth is the newest ReportedState of each frame. ``on_reports`` follows them as they come in and never waits for
 anybody; ``catch_up`` follows all of a rollout's, so that a report which came while its Deployment was being offered,
 or while somebody held its row, is not lost.
 """
 
 import datetime as dt
-from typing import Any
+from collections.abc import Iterable, Sequence
 
 from django.db import transaction
 from django.db.models import DateTimeField, F, Q, QuerySet, Value
@@ -23,22 +23,37 @@ FOLLOWED = ("running", "paused", "succeeded")
 """Rollouts whose offers stand."""
 RETURNING = ("rolling_back", "rolled_back")
 """Rollouts whose frames are on their way back; late ones return when the rollout has long ended."""
+MOVED = ("state", "updated_at", "attempted_at", "reason", "detail", "failed_at", "committed_at")
+"""What changes when a Deployment moves."""
+BATCH = 500
 MOVABLE = [*IN_FLIGHT, *FAILURES, DeploymentState.DARK]
 
 
 @transaction.atomic
+def on_reports(reports: Sequence[tuple[str, ReportedState]]) -> None:
+    """Move the Deployments of these frames (by id) as their reports say, oldest first."""
+    ids = {frame_id for frame_id, _ in reports}
+    now = clock.now()
+    rows = Deployment.objects.select_for_update(skip_locked=True, of=("self",)).filter(
+        frame__in=ids, state__in=MOVABLE, rollout__state__in=FOLLOWED
+    )
+    of_frame: dict[str, list[Deployment]] = {}
+    for row in rows.select_related("rollout").order_by("pk"):
+        of_frame.setdefault(row.frame_id, []).append(row)
+    moved: dict[int, Deployment] = {}
+    for frame_id, report in reports:
+        failure = (report.failure.reason.value, clean(report.failure.detail)) if report.failure else ("", "")
+        for row in of_frame.get(frame_id, ()):
+            meant = row.rollout.release_id in (report.release, report.target) and row.state in MOVABLE
+            if meant and _follow(row, Report.of(report), failure, now):
+                moved[row.pk] = row
+    _save(moved.values())
+    _note_returned(Deployment.objects.filter(frame__in=ids, rollout__state__in=RETURNING), now)
+
+
 def on_reported(frame_id: str, report: ReportedState) -> None:
     """Move the frame's Deployments as its newest report says."""
-    digests = [digest for digest in (report.release, report.target) if digest]
-    rows = Deployment.objects.select_for_update(skip_locked=True, of=("self",)).filter(
-        frame_id=frame_id, state__in=MOVABLE, rollout__state__in=FOLLOWED, rollout__release__in=digests
-    )
-    failure = (report.failure.reason.value, clean(report.failure.detail)) if report.failure else ("", "")
-    now = clock.now()
-    for row in rows.select_related("rollout"):
-        _follow(row, Report.of(report), failure, now)
-    back = Deployment.objects.filter(frame_id=frame_id, rollout__state__in=RETURNING)
-    _note_returned(back, now)
+    on_reports([(frame_id, report)])
 
 
 def catch_up(rollout: Rollout, now: dt.datetime) -> None:
@@ -49,10 +64,13 @@ def catch_up(rollout: Rollout, now: dt.datetime) -> None:
     )
     behind = rows.exclude(state=F("frame__reported__state")).select_related("frame__reported", "rollout")
     _note_returned(rollout.deployments.all(), now)
+    moved = []
     for row in behind.order_by("frame_id"):
         stored = row.frame.reported
         report = Report(stored.state, stored.release, stored.target, stored.desired_version)
-        _follow(row, report, (stored.failure_reason, stored.failure_detail), now)
+        if _follow(row, report, (stored.failure_reason, stored.failure_detail), now):
+            moved.append(row)
+    _save(moved)
 
 
 def mark_dark(rollout: Rollout, now: dt.datetime) -> int:
@@ -87,17 +105,22 @@ def _note_returned(rows: QuerySet[Deployment], now: dt.datetime) -> None:
     returned.update(state=DeploymentState.RETURNED, returned_at=now, updated_at=now)
 
 
-def _follow(row: Deployment, report: Report, failure: tuple[str, str], now: dt.datetime) -> None:
+def _follow(row: Deployment, report: Report, failure: tuple[str, str], now: dt.datetime) -> bool:
+    """Move one Deployment, which is yet to be saved. Whether it moved."""
     to = said(report, Offer(row.rollout.release_id, row.desired_version))
     before = DeploymentState(row.state)
     if to is None or (after := move(before, to)) == before:
-        return
-    fields: dict[str, Any] = {"state": after, "updated_at": now}
+        return False
+    row.state, row.updated_at = after.value, now
     if before is DeploymentState.DARK and after in IN_FLIGHT:
-        fields["attempted_at"] = now  # it has only begun
+        row.attempted_at = now  # it has only begun
     if after in FAILURES:
-        fields["reason"], fields["detail"] = failure
-        fields["failed_at"] = row.failed_at or now
+        row.reason, row.detail = failure
+        row.failed_at = row.failed_at or now
     elif after is DeploymentState.COMMITTED:
-        fields |= {"reason": "", "detail": "", "committed_at": now}
-    Deployment.objects.filter(pk=row.pk).update(**fields)
+        row.reason, row.detail, row.committed_at = "", "", now
+    return True
+
+
+def _save(rows: Iterable[Deployment]) -> None:
+    Deployment.objects.bulk_update(rows, MOVED, batch_size=BATCH)
