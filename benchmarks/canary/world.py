@@ -182,7 +182,7 @@ class World:
         for name, log in self.logs.items():
             usual = self._now[name] + random.normal(0, log.daily, model.frames)
             value = usual[frame] + random.normal(0, log.playback, len(frame))
-            odd = np.flatnonzero(random.random(len(frame)) < log.outliers) if log.outliers else []
+            odd: IntArray = np.flatnonzero(random.random(len(frame)) < log.outliers)
             value[odd] += random.normal(0, log.outlier, len(odd))
             logged[name] = value
         return Playbacks(frame, hour + 24 * day, random.random(len(frame)), random.random(len(frame)), logged)

@@ -16,7 +16,7 @@ later against the holdback:
 | R, V_R | a ratio that may be true; variance of rho if it is | ratio, squared |
 | K_T, K_C, E_T | complaint-days of canaries, of controls; what controls would have had for canaries | days |
 | s | both arms' complaints over what R makes of the controls' alone | 1 |
-| tau | ``Measure.tau``; ``Policy.complaint_tau``, in parts of R | the estimate's |
+| tau | ``Measure.size``; ``Policy.complaint_tau``, in parts of R | the estimate's |
 | alpha | chance that the interval ever misses the truth (``Policy.alpha``) | 1 |
 
 Completion is a difference: its errors are symmetric. Complaints are few and come in bursts: an interval about rho with
@@ -98,7 +98,7 @@ def _completion(table: Table, policy: Policy, enough: bool) -> Benefit:
     found = estimate(data, policy) if data is not None and enough else None
     if found is None or found.control_frames < policy.benefit_frames:
         return Benefit(COMPLETION, None, None, None, None)
-    width = float(eprocess.half_width(found.variance_cautious, measure.tau, policy.alpha))
+    width = float(eprocess.half_width(found.variance_cautious, measure.size, policy.alpha))
     low, high = found.effect - width, found.effect + width
     return Benefit(
         COMPLETION,

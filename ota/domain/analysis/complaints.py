@@ -1,15 +1,22 @@
-"""Complaint non-inferiority: canaries complain less than R times as often as controls.
+"""Complaints, all of them: how many times as often canaries complain as controls, and whether that is harm or harmless.
 
-The logrank test finds harm; it cannot show harmlessness, for it has no size of effect. Here complaint-days (one per
-frame and day at most) are compared with what each frame's past predicts, standardised by controls day by day:
+The logrank test looks at each frame's first complaint only, and cannot show harmlessness, for it has no size of effect.
+Here complaint-days (one per frame and day at most) are compared with what each frame's past predicts. Given that
+somebody complained on day s, who it was says which ratio R between the arms is the likelier:
 
-    r(s)  = K_C(s) / E_C(s)                       how complaint-prone day s was
-    m_i   = lambda_i  integral of r over i's time    expected complaint-days of canary i, had it been a control
-    w(s)  = E_T(s) / E_C(s),  m'_j = lambda_j integral of w r over j's time
-    E_T   = sum_T m_i = sum_C m'_j,  rho = K_T / E_T
-    c     = max(0, sum_C [(k_j - m_j)^2 - m_j] / sum_C m_j^2)
-    V_R   = (R E_T + c R^2 sum_T m_i^2) / E_T^2  +  R^2 (sum_s w(s)^2 K_C(s) + c sum_C m'_j^2) / E_T^2
-    test  = E(R - rho, V_R, R - 1), the half-normal mixture, once E_T >= 3
+    x(s)   = E_T(s) / E_C(s)
+    L(R)   = prod_s R^{K_T(s)} / (1 + R x(s))^{K_T(s) + K_C(s)}      but for what does not depend on R
+    r(s)   = K_C(s) / E_C(s),  m_i = lambda_i  integral of r over i's time    had canary i been a control
+    E_T    = sum_T m_i,  rho = K_T / E_T
+    c      = max(0, sum_C [(k_j - m_j)^2 - m_j] / sum_C m_j^2)
+    phi(R) = 1 + c R sum_T m_i^2 / E_T
+    harm        E = mean over theta of [L(theta) / L(1)]^(1 / phi(1))
+    harmless    E = [L(1) / L(R)]^(1 / phi(R)),  R the margin
+
+and for intervals
+
+    w(s)   = x(s),  m'_j = lambda_j integral of w r over j's time (sum_C m'_j = E_T)
+    V_R    = (R E_T + c R^2 sum_T m_i^2) / E_T^2  +  R^2 (sum_s w(s)^2 K_C(s) + c sum_C m'_j^2) / E_T^2
 
 Where w is the same on all days, V_R is (R E_T + c R^2 sum_T m^2) / E_T^2 + R^2 (sum_C m + c sum_C m^2) / (sum_C m)^2.
 
@@ -20,27 +27,39 @@ Where w is the same on all days, V_R is (R E_T + c R^2 sum_T m^2) / E_T^2 + R^2 
 | K_T(s), K_C(s), k_j | complaint-days seen on day s; of frame j | days |
 | E_T(s), E_C(s) | sum of lambda over the time frames of the arm counted on day s | days |
 | rho | complaint-days of canaries over what controls would have had | ratio |
-| c | overdispersion between frames, from controls | 1 |
-| R | margin, above 1 | ratio |
+| c | overdispersion between frames, from controls: bursts, and households that differ from their prediction | 1 |
+| phi(R) | variance of K_T over its mean, if the ratio were R: how many complaint-days are worth one | 1 |
+| theta, R | hazard ratios of the policy; margin, above 1 | ratio |
 | V_R | variance of rho if it were R | ratio squared |
 
+Days that shock everybody cancel: only the split between the arms counts. That households' complaints come together
+makes a product of likelihood ratios too sure of itself; its root 1/phi takes back what controls show of that
+(quasi-likelihood). At the margin a release is the noisier the larger the margin, which phi(R) allows for. "Harmless" is
+measured at R against 1, for a release that does nothing to complaints is what is hoped for; the counts are few at
+that point, and a test that takes them for normal needs twice the time. Harm counts after minimum exposure only.
+
 A frame's time runs whether it plays or not, so a release cannot look quiet by playing less. A day on which no control
-complained adds nothing to E_T, and complaints of canaries on it still count against the release.
+was there is left out of L.
 
 Sources: Robbins, "An empirical Bayes approach to statistics"; Breslow, "Extra-Poisson variation in log-linear models"
-(overdispersion by moments); the mixture's, see ``eprocess``.
+(overdispersion by moments); McCullagh, "Quasi-likelihood functions"; Przyborowski, Wilenski, "Homogeneity of results in
+testing samples from Poisson series" (two Poisson rates by their split); Wald, "Sequential tests of statistical
+hypotheses".
 """
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, field
 
 import numpy as np
 
-from ota.domain.analysis import eprocess
-from ota.domain.analysis.policy import Policy
 from ota.domain.analysis.table import HOURS, Arm, FloatArray, Table
 
 
-@dataclass(frozen=True, slots=True)
+def _none() -> FloatArray:
+    return np.zeros(0)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Complaints:
     """rho and what its variance is made of."""
 
@@ -53,19 +72,37 @@ class Complaints:
     control_variance: float
     """sum_s w(s)^2 K_C(s) + c sum_C m'_j^2."""
     control_seen: float
+    counted: float = 0.0
+    """sum_s K_T(s) over the days in ``events``."""
+    events: FloatArray = field(default_factory=_none)
+    """K_T(s) + K_C(s), by day on which controls were there."""
+    odds: FloatArray = field(default_factory=_none)
+    """x(s), on the same days."""
 
     def variance(self, ratio: float) -> float:
         """V_R."""
         own = ratio * self.expected + self.overdispersion * ratio**2 * self.expected_squared
         return (own + ratio**2 * self.control_variance) / self.expected**2
 
-    def log_e_noninferior(self, margin: float, policy: Policy) -> float | None:
-        """Log of the evidence that the ratio is below ``margin``; None while too little is expected to say anything."""
+    def dispersion(self, ratio: float) -> float:
+        """phi."""
+        return 1 + self.overdispersion * ratio * self.expected_squared / self.expected
+
+    def log_likelihood_ratio(self, ratio: float, against: float) -> float:
+        """log of L(ratio) / L(against)."""
+        days = self.events * np.log((1 + against * self.odds) / (1 + ratio * self.odds))
+        return float(days.sum()) + self.counted * math.log(ratio / against)
+
+    def log_e_harm(self, ratios: tuple[float, ...]) -> float:
+        """Log of the evidence that canaries complain more often, some of ``ratios`` times."""
+        logs = [self.log_likelihood_ratio(ratio, 1.0) / self.dispersion(1.0) for ratio in ratios]
+        return float(np.logaddexp.reduce(logs)) - math.log(len(logs))
+
+    def log_e_noninferior(self, margin: float) -> float:
+        """Log of the evidence that the ratio is below ``margin``."""
         if margin <= 1:
             raise ValueError("A margin for complaints is a ratio above 1, such as 2 for twice as many.")
-        if self.expected < policy.complaint_expected:
-            return None
-        return float(eprocess.log_e_noninferior(self.ratio - 1, self.variance(margin), margin - 1))
+        return self.log_likelihood_ratio(1.0, margin) / self.dispersion(margin)
 
 
 def compare(table: Table, rates: FloatArray) -> Complaints | None:
@@ -99,6 +136,9 @@ def compare(table: Table, rates: FloatArray) -> Complaints | None:
         expected_squared=float((expected**2).sum()),
         control_variance=float((relative**2 * base).sum()) + excess * float((pull**2).sum()),
         control_seen=float(base.sum()),
+        counted=float(seen[some].sum()),
+        events=(seen + base)[some],
+        odds=relative[some],
     )
 
 

@@ -16,14 +16,16 @@ MARGINED = (COMPLETION, POWER, LATENCY, FPS, COMPLAINT)
 class Measure:
     """A quantity with a value in every playback.
 
-    ``harm`` is +1 where more is worse, -1 where less is worse. ``tau`` is the effect that is looked for, in the
-    measure's unit: the scale of the half-normal mixture. ``weight`` is its part in the verdict. ``prior`` is how many
-    playbacks of a frame's own history the fleet's mean counts for; None: refit from the data by the intraclass
-    correlation. ``clip`` bounds a frame-day's mean deviation from the frame's own history, None for no bound.
+    ``harm`` is +1 where more is worse, -1 where less is worse. ``size`` is the effect that is looked for and ``tau``
+    how far from it effects may lie, in the measure's unit: center and scale of the normal mixture (``eprocess``).
+    ``weight`` is its part in the verdict. ``prior`` is how many playbacks of a frame's own history the fleet's mean
+    counts for; None: refit from the data by the intraclass correlation. ``clip`` bounds a frame-day's mean deviation
+    from the frame's own history, None for no bound.
     """
 
     name: str
     harm: int
+    size: float
     tau: float
     weight: float
     prior: float | None
@@ -57,19 +59,21 @@ class Stage:
 
 
 MEASURES = (
-    # Completion, a fraction of playbacks. 0.03: drops of two to five points are what adapters were seen to do.
-    Measure(COMPLETION, -1, tau=0.03, weight=0.2, prior=None, clip=None),
+    # Completion, a fraction of playbacks. 0.04: drops of two to five points are what adapters were seen to do.
+    Measure(COMPLETION, -1, size=0.04, tau=0.02, weight=0.3, prior=None, clip=None),
     # W. 0.10: half of what a household notices as warmth. Frames differ by 0.4 W, playbacks of one by 0.15 W, so the
     # fleet's mean is worth (0.15 / 0.4)^2, about 0.15 playbacks. 1 W of deviation is a broken meter, not a release.
-    Measure(POWER, +1, tau=0.10, weight=0.2, prior=0.15, clip=1.0),
+    # Meters are so exact that exposure, not evidence, is what power waits for: a small weight is enough.
+    Measure(POWER, +1, size=0.10, tau=0.05, weight=0.1, prior=0.15, clip=1.0),
     # Natural logs of ms and of frames per second: 0.05 is about 5 %.
-    Measure(LATENCY, +1, tau=0.05, weight=0.05, prior=0.15, clip=1.0),
-    Measure(FPS, -1, tau=0.05, weight=0.05, prior=0.15, clip=1.0),
+    Measure(LATENCY, +1, size=0.05, tau=0.025, weight=0.05, prior=0.15, clip=1.0),
+    Measure(FPS, -1, size=0.05, tau=0.025, weight=0.05, prior=0.15, clip=1.0),
 )
 EVENTS = (
-    RareEvent(COMPLAINT, weight=0.2),
-    # A crash or a failed installation, whichever comes first.
-    RareEvent(BREAKAGE, weight=0.2),
+    # Completion and complaints are what a release does to people, and what needs days to be seen: most of the weight.
+    RareEvent(COMPLAINT, weight=0.3),
+    # A crash or a failed installation, whichever comes first. Broken frames are so rare that few of them suffice.
+    RareEvent(BREAKAGE, weight=0.1),
     RareEvent(DARK, weight=0.1),
 )
 
@@ -98,14 +102,19 @@ class Policy:
     frailty_events: int = 30
     """Past complaint-days in the fleet before it is refitted."""
 
-    hazard_ratios: tuple[float, ...] = (1.5, 2.0, 3.0, 5.0, 8.0)
-    """Effects that the logrank test averages over: from hardly to clearly harmful."""
+    hazard_ratios: tuple[float, ...] = (2.0, 4.0, 8.0)
+    """Effects that tests of events average over: each finds those from half to twice as large nearly as soon as a test
+    made for them, so that more of them would only thin the average out."""
     risk_cuts: tuple[float, ...] = (0.40, 0.70, 0.90)
     """Quantiles of the predicted complaint rate that part the logrank test's strata."""
     complaint_tau: float = 1.0
     """Departure of the complaint ratio from 1 for which its interval is narrowest."""
     complaint_expected: float = 3.0
-    """Complaint-days expected among canaries before their non-inferiority is tested."""
+    """Complaint-days expected among canaries before a benefit's interval is given."""
+
+    margin_spread: float = 1 / 3
+    """tau of non-inferiority in parts of the margin: a release that does nothing lies a whole margin from it, one that
+    does a third of it, for better or worse, is found nearly as soon."""
 
     variance_rounds: int = 3
     """Rounds of reweighting when the variance of controls is fitted."""
@@ -145,6 +154,11 @@ class Policy:
     """Age of the newest telemetry above which nobody is judged: two looks of 3 h missed."""
     last_day: float = 28.0
     """From then on a person decides."""
+
+    preview_runs: int = 400
+    """Rollouts that are drawn for a preview: a share is known to within five points."""
+    preview_decided: float = 0.8
+    """Share of harmless releases that must be promoted by the last day for the group to be large enough."""
 
     def __post_init__(self) -> None:
         weights = self.weights()

@@ -8,15 +8,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ota.domain.analysis.policy import BREAKAGE, COMPLAINT, COMPLETION, DARK, POWER, Policy, RareEvent
+from ota.domain.analysis.policy import BREAKAGE, COMPLAINT, COMPLETION, DARK, POWER, Policy
 from ota.domain.analysis.policy import MEASURES as ALL
 from ota.domain.analysis.table import Arm, Days, FloatArray, Frames, Sums, Table, build
 
 MEASURES = tuple(measure for measure in ALL if measure.name in (COMPLETION, POWER))
-POLICY = Policy(
-    measures=MEASURES,
-    events=(RareEvent(COMPLAINT, 0.2), RareEvent(BREAKAGE, 0.2), RareEvent(DARK, 0.1)),
-)
+POLICY = Policy(measures=MEASURES)
 
 
 @dataclass(frozen=True, slots=True)

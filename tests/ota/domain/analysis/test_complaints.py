@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from ota.domain.analysis import baseline
-from ota.domain.analysis.complaints import Complaints, compare
+from ota.domain.analysis.complaints import compare
 from ota.domain.analysis.table import Arm, Days, Frames, Table, build
 from tests.ota.domain.analysis.people import POLICY, Effect, table
 
@@ -98,13 +98,55 @@ def test_harmlessness_is_shown_only_of_the_harmless(effect: float, harmless: boo
     of = table(23, days=14, effect=Effect(complaints=effect))
     found = compare(of, baseline.complaint_rates(of, POLICY))
     assert found is not None
-    evidence = found.log_e_noninferior(2.0, POLICY)
-    assert evidence is not None
-    assert (evidence >= LOG_20) is harmless
+    assert (found.log_e_noninferior(2.0) >= LOG_20) is harmless
 
 
-def test_too_little_to_be_expected_says_nothing() -> None:
-    little = Complaints(0.0, 0.0, 2.9, 0.0, 0.1, 0.1, 10.0)
-    assert little.log_e_noninferior(2.0, POLICY) is None
+def test_a_margin_of_one_or_less_is_refused() -> None:
+    found = compare(table(23), np.ones(2300))
+    assert found is not None
     with pytest.raises(ValueError, match="ratio above 1"):
-        little.log_e_noninferior(1.0, POLICY)
+        found.log_e_noninferior(1.0)
+
+
+def test_the_split_between_the_arms_by_hand() -> None:
+    """Two canaries, four controls, so x = 1/2. Day 0: one complaint of each arm; day 1: two of controls. L(R) is
+    R / (1 + R/2)^4, and c is 0: [L(2) / L(1)] = 2 (1.5 / 2)^4, and the other way round for harmlessness."""
+    arms = [Arm.CANARY] * 2 + [Arm.CONTROL] * 4
+    found = compare(small([(0, 0), (2, 0), (3, 1), (4, 1)], arms), np.ones(6))
+    assert found is not None
+    assert found.overdispersion == 0.0
+    expected = math.log(2 * 0.75**4)
+    assert found.log_e_harm((2.0,)) == pytest.approx(expected, rel=1e-6)
+    assert found.log_e_noninferior(2.0) == pytest.approx(-expected, rel=1e-6)
+    mean = math.log((2 * 0.75**4 + 4 * 0.5**4) / 2)
+    assert found.log_e_harm((2.0, 4.0)) == pytest.approx(mean, rel=1e-6)
+
+
+def test_bursts_count_for_less() -> None:
+    """The same complaints of controls from fewer households: the same ratio, and less to be said of it."""
+    arms = [Arm.CANARY] * 20 + [Arm.CONTROL] * 60
+    ours = [(frame, 0) for frame in range(8)]
+    many = compare(small([*ours, *((20 + i, i % 8) for i in range(12))], arms, days=8), np.ones(80))
+    few = compare(small([*ours, *((20 + i // 2, i % 8) for i in range(12))], arms, days=8), np.ones(80))
+    assert many is not None
+    assert few is not None
+    assert few.ratio == many.ratio
+    assert few.overdispersion > many.overdispersion
+    assert 0 < few.log_e_harm((2.0,)) < many.log_e_harm((2.0,))
+
+
+def test_a_harmless_release_is_seldom_called_harmful_and_one_on_the_margin_seldom_harmless() -> None:
+    """At the end of eight days; in rollouts, ``make bench-canary`` measures both under peeking."""
+    harmful, harmless = [], []
+    for seed in range(60):
+        of = table(seed, frames=1500, days=8)
+        found = compare(of, baseline.complaint_rates(of, POLICY))
+        assert found is not None
+        harmful.append(found.log_e_harm(POLICY.hazard_ratios))
+        of = table(seed, frames=1500, days=8, effect=Effect(complaints=2.0))
+        found = compare(of, baseline.complaint_rates(of, POLICY))
+        assert found is not None
+        harmless.append(found.log_e_noninferior(2.0))
+    assert np.mean(np.array(harmful) >= LOG_20) <= 0.05
+    assert np.mean(np.array(harmless) >= LOG_20) <= 0.05
+    assert np.median(harmless) < 0

@@ -1,4 +1,4 @@
-"""The half-normal mixture: golden values, quadrature, and what makes it an e-process."""
+"""The normal mixtures: golden values, quadrature, and what makes it an e-process."""
 
 import math
 
@@ -47,6 +47,26 @@ def test_it_is_the_average_likelihood_ratio_over_half_normal_harms(harm: float, 
     assert math.exp(float(log_e(harm, variance, tau))) == pytest.approx(value, rel=1e-12)
 
 
+@pytest.mark.parametrize("harm", [-0.02, 0.0, 0.04, 0.3])
+def test_it_is_the_average_over_harms_about_a_size(harm: float) -> None:
+    """A normal of mean 0.04 and scale 0.02, cut off at 0."""
+    variance, size, tau = 2e-4, 0.04, 0.02
+
+    def integrand(d: float) -> float:
+        density = math.exp(-(((d - size) / tau) ** 2) / 2 - log_ndtr(size / tau)) / (tau * math.sqrt(2 * math.pi))
+        return density * math.exp(d * harm / variance - d * d / (2 * variance))
+
+    peak = max(0.0, (harm / variance + size / tau**2) / (1 / variance + 1 / tau**2))
+    value = quad(integrand, 0.0, 0.5, points=[peak], epsabs=0, epsrel=1e-12, limit=400)[0]
+    assert math.exp(float(log_e(harm, variance, tau, size))) == pytest.approx(value, rel=1e-9)
+
+
+def test_a_size_brings_forward_what_is_near_it_at_the_cost_of_what_is_not() -> None:
+    v = 1.4e-4
+    assert float(log_e(0.04, v, 0.02, 0.04)) > float(log_e(0.04, v, 0.04)) + 0.3
+    assert float(log_e(0.01, v, 0.02, 0.04)) < float(log_e(0.01, v, 0.04))
+
+
 @given(h=st.floats(-3, 5), v=st.floats(0.1, 1e3), rho=st.floats(0.1, 100))
 def test_it_agrees_with_the_published_one_sided_normal_mixture(h: float, v: float, rho: float) -> None:
     """Howard et al., one-sided normal mixture of a sum s with intrinsic time v:
@@ -79,14 +99,17 @@ def test_extremes_stay_finite() -> None:
 def test_nonsense_is_refused(variance: float, tau: float) -> None:
     with pytest.raises(ValueError, match="above 0"):
         log_e(0.0, variance, tau)
+    with pytest.raises(ValueError, match="without a sign"):
+        log_e(0.0, 1.0, 1.0, -0.1)
 
 
-def test_peeking_does_not_raise_false_alarms() -> None:
+@pytest.mark.parametrize("center", [0.0, 0.4])
+def test_peeking_does_not_raise_false_alarms(center: float) -> None:
     """4,000 harmless streams of 500 observations, looked at after each: a mean of 1 at most, and 20 is reached by at
     most 5 %."""
     noise = np.random.default_rng(1).normal(size=(4000, 500))
     n = np.arange(1, 501)
-    values = log_e(noise.cumsum(axis=1) / n, 1 / n, 0.2)
+    values = log_e(noise.cumsum(axis=1) / n, 1 / n, 0.2, center)
     assert np.exp(values[:, -1]).mean() < 1.15
     reached = float((values.max(axis=1) >= math.log(20)).mean())
     assert 0.01 < reached <= 0.05
@@ -100,5 +123,5 @@ def test_the_interval_covers_at_all_times_together() -> None:
 
 
 def test_evidence_for_harmlessness_grows_as_the_harm_falls_below_the_margin() -> None:
-    at, below = log_e_noninferior([0.02, 0.0], 2.5e-5, 0.02)
+    at, below = log_e_noninferior([0.02, 0.0], 4e-5, 0.02, 1 / 3)
     assert float(at) < 0 < math.log(20) < float(below)
