@@ -87,9 +87,9 @@ class Client:
         """The JSON answer of a PUT."""
         return self._json("PUT", path, json=body)
 
-    def delete(self, path: str) -> None:
+    def delete(self, path: str, body: object = None) -> None:
         """A DELETE, whose answer says nothing."""
-        self._read("DELETE", path, MAX_ANSWER)
+        self._read("DELETE", path, MAX_ANSWER, **({} if body is None else {"json": body}))
 
     def watch(self, path: str) -> Iterator[Any]:
         """The JSON answer of a GET, again and again; None while the server is silent, which is borne for a while."""

@@ -29,6 +29,18 @@ def add_parser(groups: Any, common: ArgumentParser) -> None:
     place.add_argument("--timezone", help="IANA name, such as Asia/Shanghai; rollouts keep to the frame's own nights")
     place.add_argument("--site", help='the uplink they share; "" for each household\'s own')
     place.set_defaults(run=_place)
+    pin = commands.add_parser("pin", parents=[common], help="no rollout touches this frame")
+    pin.add_argument("id")
+    pin.add_argument("--release", metavar='"NAME VERSION"', help="what it is to run; default: what it has")
+    pin.add_argument("--reason", required=True)
+    pin.set_defaults(run=_pin)
+    unpin = commands.add_parser("unpin", parents=[common], help="rollouts may have it again")
+    unpin.add_argument("id")
+    unpin.add_argument("--reason", default="")
+    unpin.set_defaults(run=_unpin)
+    drift = commands.add_parser("drift", parents=[common], help="frames that run something else than they should")
+    drift.add_argument("--limit", type=int, default=100)
+    drift.set_defaults(run=_drift)
     births.add_parsers(commands, common)
 
 
@@ -86,6 +98,37 @@ def _place(arguments: Namespace) -> None:
         ]
     count = sum(one["frames"] for one in done)
     show(arguments, {"frames": count, **changed}, f"Frames placed: {count}.")
+
+
+def _pin(arguments: Namespace) -> None:
+    body = {"reason": arguments.reason}
+    if arguments.release:
+        body["release"] = " ".join(split_release(arguments.release))
+    with Client.from_arguments(arguments) as client:
+        made = client.post(f"frames/{quote(arguments.id, safe='')}/pin/", body)
+    show(arguments, made, f"Frame {arguments.id} keeps {made['release'] or 'what it has'}: no rollout touches it.")
+
+
+def _unpin(arguments: Namespace) -> None:
+    with Client.from_arguments(arguments) as client:
+        client.delete(f"frames/{quote(arguments.id, safe='')}/pin/", {"reason": arguments.reason})
+    show(arguments, {"frame_id": arguments.id, "pin": None}, f"Rollouts may have frame {arguments.id} again.")
+
+
+def _drift(arguments: Namespace) -> None:
+    with Client.from_arguments(arguments) as client:
+        names = release_names(client)
+        found = list(client.pages("drift/", at_most=arguments.limit))
+    rows = [
+        (
+            frame["frame_id"],
+            names.get(frame["desired"] or "", frame["desired"]),
+            names.get(frame["reported"] or "", frame["reported"]),
+            frame["state"],
+        )
+        for frame in found
+    ]
+    show(arguments, found, lambda: table(("FRAME", "SHOULD RUN", "RUNS", "STATE"), rows))
 
 
 def release_names(client: Client) -> dict[str, str]:

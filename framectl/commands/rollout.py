@@ -1,14 +1,12 @@
 """``framectl rollout``: start, watch, list, and the commands a person gives."""
 
-import sys
-import time
 from argparse import ArgumentParser, Namespace
 from typing import Any
 
 from framectl.client import Client
-from framectl.commands import rollout_plan
+from framectl.commands import rollout_acts, rollout_plan, rollout_watch
 from framectl.errors import CommandFailed
-from framectl.output import Live, bar, printable, show, table
+from framectl.output import show, table
 
 COMMANDS = {
     "approve": "let a rollout begin that somebody else proposed",
@@ -18,8 +16,6 @@ COMMANDS = {
     "abort": "stop offering; updated frames keep the release",
     "rollback": "stop offering and return updated frames to what they had",
 }
-ENDED = frozenset({"succeeded", "aborted", "rolled_back"})
-FINISHED = frozenset({"committed", "failed", "reverted", "dark"})
 
 
 def add_parser(groups: Any, common: ArgumentParser) -> None:
@@ -37,7 +33,7 @@ def add_parser(groups: Any, common: ArgumentParser) -> None:
     watch = commands.add_parser("watch", parents=[common], help="live progress until the rollout ends")
     watch.add_argument("id", type=int)
     watch.add_argument("--timeout", type=float, metavar="S", help="give up after this many seconds")
-    watch.set_defaults(run=_watch)
+    watch.set_defaults(run=rollout_watch.watch)
     listing = commands.add_parser("list", parents=[common], help="all rollouts")
     listing.add_argument("--limit", type=int, default=50)
     listing.set_defaults(run=_list)
@@ -46,33 +42,7 @@ def add_parser(groups: Any, common: ArgumentParser) -> None:
         command.add_argument("id", type=int)
         command.add_argument("--reason", default="")
         command.set_defaults(run=_command, name=name)
-
-
-def stage_line(stage: dict[str, Any], number: int) -> str:
-    """One stage as a line: share, bar, counts by Deployment state."""
-    counts: dict[str, int] = stage["counts"]
-    total = sum(counts.values())
-    done = sum(count for state, count in counts.items() if state in FINISHED)
-    share = f"{stage['share'] * 100:g} %"
-    if stage["opened_at"] is None:
-        return f"Stage {number}  {share:>6}  {bar(0, 1)}  not open yet, {total} {'frame' if total == 1 else 'frames'}"
-    said = ", ".join(f"{count} {state}" for state, count in counts.items() if count) or "no frames"
-    mark = "  complete" if stage["completed_at"] is not None else ""
-    return f"Stage {number}  {share:>6}  {bar(done, total)}  {done} of {total}: {said}{mark}"
-
-
-def watch_lines(rollout: dict[str, Any]) -> list[str]:
-    """The whole rollout in a few lines."""
-    reason = f": {printable(rollout['reason'])}" if rollout.get("reason") else ""
-    head = f"Rollout {rollout['id']}: {rollout['release']} to {rollout['group']}, {rollout['state']}{reason}"
-    lines = [printable(head), *(stage_line(stage, number) for number, stage in enumerate(rollout["stages"], start=1))]
-    return [*lines, *(failure_line(failure) for failure in rollout.get("failures", []))]
-
-
-def failure_line(failure: dict[str, Any]) -> str:
-    """Frames that failed for one reason, with the sentence of one of them."""
-    said = failure["examples"][0]["detail"] if failure["examples"] else ""
-    return printable(f"  {failure['frames']} x {failure['reason']}: {said}")
+    rollout_acts.add_parsers(commands, common)
 
 
 def _start(arguments: Namespace) -> None:
@@ -112,23 +82,6 @@ def _draft(arguments: Namespace) -> None:
         rollout = client.post("rollouts/", body)
     said = f"Rollout {rollout['id']} is a draft: look at it with `framectl rollout preview {rollout['id']}`, begin it "
     show(arguments, rollout, f"{said}with `framectl rollout start {rollout['id']}`.")
-
-
-def _watch(arguments: Namespace) -> None:
-    live = Live(sys.stderr if getattr(arguments, "json", False) else sys.stdout)
-    deadline = None if arguments.timeout is None else time.monotonic() + arguments.timeout
-    with Client.from_arguments(arguments) as client:
-        for rollout in client.watch(f"rollouts/{arguments.id}/"):
-            if rollout is not None:
-                live.show(watch_lines(rollout))
-                if rollout["state"] in ENDED:
-                    break
-            if deadline is not None and time.monotonic() > deadline:
-                raise CommandFailed(
-                    f"Rollout {arguments.id} has not ended within {arguments.timeout:g} s: watch again."
-                )
-    if getattr(arguments, "json", False):
-        show(arguments, rollout, "")
 
 
 def _list(arguments: Namespace) -> None:
