@@ -11,6 +11,7 @@ from django.utils.translation import gettext, pgettext
 
 from dashboards import words, words_verdict
 from ota.domain.causes import SENTENCES, Cause, Code
+from ota.domain.rollout import NotAllowed
 from ota.selectors_now import Waiting
 
 
@@ -31,9 +32,22 @@ def in_detail(detail: Mapping[str, object]) -> str:
         return ""
 
 
+def explained(code: str, parameters: Mapping[str, int | str], sentence: str) -> str:
+    """A cause given as its parts; ``sentence`` is what is left where it cannot be read."""
+    try:
+        return said(Cause(Code(code), parameters))
+    except (ValueError, KeyError, IndexError):
+        return sentence
+
+
+def of(refused: NotAllowed) -> str:
+    """Why something is not allowed, in the reader's language where there is more than the sentence."""
+    return said(refused.cause) if refused.cause is not None else str(refused)
+
+
 def awaited(waiting: Waiting | None) -> str:
     """What a rollout waits for; "" for nothing."""
-    return "" if waiting is None else said(Cause(Code(waiting.code), waiting.parameters))
+    return "" if waiting is None else explained(waiting.code, waiting.parameters, waiting.sentence)
 
 
 def _parameter(name: str, value: str) -> str:

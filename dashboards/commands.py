@@ -13,10 +13,10 @@ from ota.selectors import RolloutSummary
 
 
 @dataclass(frozen=True)
-class Choice:
-    """One command as the page offers it. ``effect`` is one sentence that says how many frames it touches."""
+class Act:
+    """Something that a person can do, as a page offers it. ``effect`` is one sentence that says what it touches."""
 
-    kind: Command
+    kind: str
     word: Words
     icon: str
     tone: str
@@ -37,7 +37,7 @@ LOOKS: dict[Command, tuple[Words, str, str]] = {
 ACTIONS = {Command.START: Action.START_ROLLOUT, Command.APPROVE: Action.APPROVE_ROLLOUT}
 
 
-def choices(rollout: RolloutSummary, returns: Returns) -> list[Choice]:
+def choices(rollout: RolloutSummary, returns: Returns) -> list[Act]:
     """The commands that the rollout's state allows now, mildest first."""
     return [choice(rollout, returns, kind) for kind in LOOKS if allowed(rollout, kind)]
 
@@ -54,9 +54,9 @@ def allowed(rollout: RolloutSummary, kind: Command) -> bool:
     return kind is not Command.ADVANCE or rollout.current_stage < len(rollout.stages)
 
 
-def choice(rollout: RolloutSummary, returns: Returns, kind: Command) -> Choice:
+def choice(rollout: RolloutSummary, returns: Returns, kind: Command) -> Act:
     word, icon, tone = LOOKS[kind]
-    return Choice(kind, word, icon, tone, _effect(rollout, returns, kind))
+    return Act(kind, word, icon, tone, _effect(rollout, returns, kind))
 
 
 def _start(returns: Returns) -> str:

@@ -1,10 +1,9 @@
 """What a person can do to a frame's identity: which commands its state allows, and what each will do, in words."""
 
-from dataclasses import dataclass
-
 from django.utils.translation import gettext as _
 
-from dashboards.words import FRAME_COMMAND, Words
+from dashboards.commands import Act
+from dashboards.words import FRAME_COMMAND
 from fleet.models import Frame
 from fleet.selectors import Identity
 
@@ -17,18 +16,7 @@ _LOOKS = {
 }
 
 
-@dataclass(frozen=True)
-class Choice:
-    """One command as the page offers it. ``effect`` says what it will do to this very frame."""
-
-    kind: str
-    word: Words
-    icon: str
-    tone: str
-    effect: str
-
-
-def choices(frame: Frame, identity: Identity) -> list[Choice]:
+def choices(frame: Frame, identity: Identity) -> list[Act]:
     """The commands that the frame's state allows now, mildest first."""
     return [choice(frame, identity, kind) for kind in KINDS if allowed(frame, identity, kind)]
 
@@ -46,9 +34,9 @@ def allowed(frame: Frame, identity: Identity, kind: str) -> bool:
             return not retired
 
 
-def choice(frame: Frame, identity: Identity, kind: str) -> Choice:
+def choice(frame: Frame, identity: Identity, kind: str) -> Act:
     icon, tone = _LOOKS[kind]
-    return Choice(kind, FRAME_COMMAND[kind], icon, tone, _effect(identity, kind))
+    return Act(kind, FRAME_COMMAND[kind], icon, tone, _effect(identity, kind))
 
 
 def seen_state(frame: Frame, identity: Identity) -> str:

@@ -1,9 +1,14 @@
 """What the console's pages show beside the selectors of fleet and ota, joined from both. Nothing here writes."""
 
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 
-from fleet.models import Frame, FrameGroup, HealthEvent, ReportedState
+from django.db.models import Sum
+
+from fleet import clock
+from fleet.contexts import context_words
+from fleet.groups import CONTEXT_DAYS
+from fleet.models import ContextDay, Frame, FrameGroup, HealthEvent, ReportedState
 from fleet.selectors import day_sums, frames_by_release
 from ota.selectors import release_names
 
@@ -90,3 +95,17 @@ def group_named(name: str) -> FrameGroup | None:
 def locales() -> list[str]:
     """The locales that frames are set to."""
     return list(Frame.objects.order_by("locale").values_list("locale", flat=True).distinct())
+
+
+def usual_contexts(frame: Frame) -> list[tuple[str, str]]:
+    """The context that at least half of the frame's playbacks of late had, key by key, as groups ask for it."""
+    since = clock.now().date() - timedelta(days=CONTEXT_DAYS)
+    counted: dict[str, dict[str, int]] = {}
+    rows = ContextDay.objects.filter(frame=frame, day__gte=since).order_by().values_list("context")
+    for context, playbacks in rows.annotate(n=Sum("playbacks")):
+        for key, value in context_words(context).items():
+            counted.setdefault(key, {})[value] = counted.get(key, {}).get(value, 0) + playbacks
+    usual = {key: max(values.items(), key=lambda item: item[1]) for key, values in sorted(counted.items())}
+    return [
+        (key, value) for key, (value, playbacks) in usual.items() if 2 * playbacks >= sum(counted[key].values()) > 0
+    ]

@@ -11,6 +11,7 @@ from django.views.decorators.http import require_http_methods
 
 from dashboards.frame_commands import KINDS, allowed, choice, seen_state
 from dashboards.views.pages import needs, page
+from dashboards.views.reasons import problem_with
 from fleet.models import Frame
 from fleet.permissions import Action
 from fleet.selectors import identity
@@ -35,7 +36,7 @@ def frame_command(request: HttpRequest, frame_id: str, kind: str) -> HttpRespons
     if request.method == "POST":
         if request.POST.get("seen_state") != seen_state(frame, held):
             problem, status = _("The frame has changed since you looked. Read again, then confirm."), 409
-        elif problem := _check(reason):
+        elif problem := problem_with(reason, fleet_lifecycle.MAX_REASON):
             status = 400
         else:
             try:
@@ -84,12 +85,3 @@ def _drawn(content: str) -> SafeString:
     return mark_safe(  # noqa: S308  made of squares alone
         code.svg_inline(scale=6, border=4, dark="#000", light="#fff", svgclass="qr", lineclass=None)
     )
-
-
-def _check(reason: str) -> str:
-    """What is wrong with the reason, in one sentence; empty when nothing is."""
-    if not reason:
-        return _("Write why: the trail keeps it for whoever asks later.")
-    if len(reason) > fleet_lifecycle.MAX_REASON or "\0" in reason:
-        return _("Write the reason in at most {count} plain characters.").format(count=fleet_lifecycle.MAX_REASON)
-    return ""

@@ -8,13 +8,16 @@ from django.urls import reverse
 
 from dashboards import selectors, trial, words
 from dashboards.frame_commands import choices
+from dashboards.views import pins
 from dashboards.views.pages import page, render_live, why_not
+from dashboards.words_segments import key_words, value_words
 from fleet.models import Frame, FrameGroup
 from fleet.permissions import Action
 from fleet.selectors import identity, list_frames
 from fleet.services.sessions import cloned
 from ota.models import Release
 from ota.selectors import release_names, rollouts_of_frame
+from ota.selectors_frame import frame_standing
 from protocol.errors import Refused
 
 PER_PAGE = 50
@@ -66,7 +69,7 @@ def _frames(wanted: dict[str, str]) -> QuerySet[Frame]:
 
 @page
 def frame_detail(request: HttpRequest, frame_id: str) -> HttpResponse:
-    frame = get_object_or_404(Frame.objects.select_related("reported", "desired__release"), pk=frame_id)
+    frame = get_object_or_404(Frame.objects.select_related("reported", "desired__release", "pin"), pk=frame_id)
     report, desired = getattr(frame, "reported", None), getattr(frame, "desired", None)
     days = list(frame.days.order_by("-day", "release")[:DAYS])
     held = identity(frame)
@@ -80,6 +83,12 @@ def frame_detail(request: HttpRequest, frame_id: str) -> HttpResponse:
         "probation": trial.progress(report.state, report.figures) if report else "",
         "desired": desired,
         "identity": held,
+        "standing": frame_standing(frame.pk),
+        "pin_choices": [
+            (act, reverse(f"frame_{act.kind}", args=[frame.pk]), why_not(request, pins.ACTION))
+            for act in pins.acts(frame, pinned=getattr(frame, "pin", None) is not None)
+        ],
+        "contexts": [(key_words(key), value_words(key, value)) for key, value in selectors.usual_contexts(frame)],
         "choices": [
             (one, reverse("frame_command", args=[frame.pk, one.kind]), why_not(request, Action.ENROL_FRAMES))
             for one in choices(frame, held)

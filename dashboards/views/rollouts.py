@@ -16,6 +16,7 @@ from dashboards.stage_strip import strip
 from dashboards.trail import trail
 from dashboards.views import freezes
 from dashboards.views.pages import forbidden, page, render_live, why_not
+from dashboards.views.reasons import MAX_REASON, problem_with
 from fleet import clock
 from fleet.permissions import Action, may
 from ota.domain.rollout import Command, NotAllowed
@@ -26,7 +27,6 @@ from ota.services import rollouts as services
 from ota.services.facts import plan_of
 
 PER_PAGE = 20
-MAX_REASON = 500
 
 
 @page
@@ -66,7 +66,7 @@ def rollout(request: HttpRequest, rollout_id: int) -> HttpResponse:
         **freezes.banner(request),
         "stages": strip(detail, now, plan_of(row)),
         "choices": [
-            (one, _address(detail, one.kind), why_not(request, action(one.kind)))
+            (one, _address(detail, one.kind), why_not(request, action(Command(one.kind))))
             for one in choices(detail, selectors_rollout.returns(row))
         ],
         "metrics": figures.metric_lines(detail.metrics),
@@ -92,14 +92,14 @@ def command(request: HttpRequest, rollout_id: int, kind: str) -> HttpResponse:
     given = request.POST if request.method == "POST" else request.GET
     reason, seen, problem, code = given.get("reason", "").strip(), given.get("seen_state", ""), "", 200
     if request.method == "POST":
-        problem, code = _check_reason(reason), 400
+        problem, code = problem_with(reason), 400
         if not problem:
             try:
                 services.command(row.pk, kind, seen, request.user.get_username(), reason)
             except services.Stale:
                 problem, code = _("The rollout has moved on since you looked. Read again, then confirm."), 409
             except NotAllowed as refused:
-                problem, code = causes.said(refused.cause) if refused.cause else str(refused), 409
+                problem, code = causes.of(refused), 409
             else:
                 messages.success(request, _("Done. The trail below keeps who, when and why."))
                 return redirect("rollout", rollout_id=row.pk)
@@ -119,16 +119,7 @@ def command(request: HttpRequest, rollout_id: int, kind: str) -> HttpResponse:
     return render(request, "dashboards/rollout_command.html", context, status=code)
 
 
-def _address(rollout: RolloutDetail, kind: Command) -> str:
+def _address(rollout: RolloutDetail, kind: str) -> str:
     """Where the command is confirmed; what the person is looking at travels along."""
-    address = reverse("rollout_command", args=[rollout.id, kind.value])
+    address = reverse("rollout_command", args=[rollout.id, kind])
     return f"{address}?{urlencode({'seen_state': rollout.seen_state})}"
-
-
-def _check_reason(reason: str) -> str:
-    """What is wrong with the reason, in one sentence; empty when nothing is."""
-    if not reason:
-        return _("Write why: the trail keeps it for whoever asks later.")
-    if len(reason) > MAX_REASON or "\0" in reason:
-        return _("Write the reason in at most {count} plain characters.").format(count=MAX_REASON)
-    return ""

@@ -73,6 +73,7 @@ FIGURES: dict[Code, dict[str, int | str]] = {
     Code.WAITS_DWELL: {"stage": 2, "hours": 31},
     Code.WAITS_PERSON: {"stage": 2},
     Code.WAITS_LOOK: {"stage": 2},
+    Code.WAITS_FRESH_LOOK: {"stage": 2, "hours": 3},
     Code.WAITS_EVIDENCE: {"stage": 2, "why": "not_enough_evidence, completion, complaint, power"},
     Code.WAITS_BENEFIT: {"stage": 2, "metric": "completion"},
     Code.PLAN_UNREADABLE: {"detail": "$.0"},
