@@ -77,11 +77,12 @@ class Agent:
             documents=documents,
             store=self._store,
             outbox=self._outbox,
-            trial=StoreTrial(self._store, renderer, quiet, self._record),
+            trial=StoreTrial(self._store, renderer, quiet, self._record, clock.date_ms),
             trust=partial(ImageTrust, now=clock.now),
             epoch=epoch_store(settings.epoch_helper, folder.epoch),
             security_now=clock.now,
             now_ms=clock.date_ms,
+            sent_ms=clock.date_ms,
             witness=clock.witness,
             transfer=TransferPorts(
                 usage=FileUsage(folder.path / "usage.json"), local_time=lambda: utc(clock.date_ms()).astimezone()
@@ -120,6 +121,7 @@ class Agent:
             renderer,
             played=self._played,
             sink=settings.sink,
+            now_ms=clock.date_ms,
         )
         self._page = Page(self._player, self.status, [folder.media, *settings.media], settings.port)
 

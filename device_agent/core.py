@@ -81,7 +81,7 @@ class FrameCore:
         self._gate = Gate(
             identity.frame_id, ports.documents, self._installer, director_root, note=self._note, now=ports.security_now
         )
-        self._session = Session(identity.frame_id, ports.outbox, self._hello, self._offered)
+        self._session = Session(identity.frame_id, ports.outbox, self._hello, self._offered, ports.sent_ms)
         self._installer.restarted()
         self._keep_epoch()
         self._watch = Watch(self._installer, policy, self._whole)

@@ -12,6 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import msgspec
+from msgspec import UNSET
 
 from device_agent.installer.slots import Slot
 from device_agent.ports import wall_clock_ms
@@ -62,6 +63,7 @@ class Playback(msgspec.Struct, frozen=True, kw_only=True):
 class Player:
     """``playing`` tells the slot that plays, ``record`` takes events, ``played`` hears of each film which release drew
     it, and what brought it down (a sentence) or None when it came to its end; all are called from any thread.
+    ``now_ms`` dates films and events.
 
     A photo or voice that cannot be used is no film, and neither is one that the frame's disk or the end of the agent
     prevents: ``played`` hears nothing of those.
@@ -78,6 +80,7 @@ class Player:
         *,
         played: Callable[[Sha256, str | None], None] = lambda release, crash: None,
         sink: SinkName = "mp4",
+        now_ms: Callable[[], int] = wall_clock_ms,
     ) -> None:
         self._films = folder / "films"
         self._recent_path = folder / "recent.json"
@@ -91,6 +94,7 @@ class Player:
         self._renderer = renderer
         self._played = played
         self._sink: SinkName = sink
+        self._now_ms = now_ms
         self._one = threading.Lock()
         self._lock = threading.Lock()
         self._faults: set[tuple[Sha256, str]] = set()
@@ -141,7 +145,7 @@ class Player:
             self._recent[films[playback_id]] = msgspec.structs.replace(playback, complained=True)
             self._save_recent()
         self._record(
-            Complaint(seq=UNNUMBERED, at=wall_clock_ms(), release=playback.release, playback_id=playback.playback_id)
+            Complaint(seq=UNNUMBERED, at=self._now_ms(), release=playback.release, playback_id=playback.playback_id)
         )
         return msgspec.structs.replace(playback, complained=True)
 
@@ -160,7 +164,7 @@ class Player:
         seconds = film.frames / FPS
         playback = Playback(
             playback_id=playback_id,
-            at=wall_clock_ms(),
+            at=self._now_ms(),
             release=slot.release,
             out=str(target),
             seconds=seconds,
@@ -184,6 +188,7 @@ class Player:
                 completed=True,
                 first_frame_ms=film.first_frame_ms,
                 fps=film.fps,
+                context=film.context or UNSET,
             )
         )
         self._record(power_sample(film.power, at=playback.at, release=slot.release))
@@ -227,7 +232,7 @@ class Player:
         self._record(
             PlaybackEvent(
                 seq=UNNUMBERED,
-                at=wall_clock_ms(),
+                at=self._now_ms(),
                 release=slot.release,
                 playback_id=playback_id,
                 mode="talking",
@@ -240,7 +245,7 @@ class Player:
         self._played(slot.release, sentence(crash))
 
     def _refused(self, kind: str, slot: Slot, detail: str) -> PlayRefused:
-        self._record(health(kind, detail, at=wall_clock_ms(), release=slot.release))
+        self._record(health(kind, detail, at=self._now_ms(), release=slot.release))
         return PlayRefused(sentence(detail))
 
     def _faulted(self, slot: Slot, detail: str) -> None:
@@ -249,7 +254,7 @@ class Player:
         self._last_fault = detail
         if (slot.release, detail) not in self._faults and len(self._faults) < MAX_FAULTS:
             self._faults.add((slot.release, detail))
-            self._record(health("npu_fault", detail, at=wall_clock_ms(), release=slot.release))
+            self._record(health("npu_fault", detail, at=self._now_ms(), release=slot.release))
 
     def _sweep(self, out: Path) -> None:
         """What a killed renderer left of a film."""

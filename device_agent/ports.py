@@ -149,7 +149,8 @@ def _forget(_at: int) -> None:
 class Ports:
     """Everything a FrameCore touches. ``trust`` opens a new FrameTrust over the stored documents; ``now_ms`` dates
     reports and events, ``security_now`` is what expiry is compared with and always the real time. ``witness`` hears of
-    each moment (ms) at which the director signed something: it lies in the past."""
+    each moment (ms) at which the director signed something: it lies in the past. ``sent_ms`` is the clock that dates
+    events, told with each batch so that the backend can put it right; None where that clock is the backend's own."""
 
     journal: JournalPort
     documents: DocumentStore
@@ -160,5 +161,6 @@ class Ports:
     epoch: EpochStore
     security_now: Now = utc_now
     now_ms: Callable[[], int] = wall_clock_ms
+    sent_ms: Callable[[], int] | None = None
     witness: Callable[[int], None] = _forget
     transfer: TransferPorts = field(default_factory=TransferPorts)

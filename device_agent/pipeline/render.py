@@ -11,6 +11,7 @@ import numpy as np
 
 from device_agent.pipeline.acting import STILL, Pose
 from device_agent.pipeline.canvas import Box, Frame, Patch, copy, new_frame, patch_of, put, whole
+from device_agent.pipeline.context import pose_of
 from device_agent.pipeline.eyes import Eyes
 from device_agent.pipeline.face import Image, Points
 from device_agent.pipeline.framing import frame_portrait
@@ -46,10 +47,16 @@ class PortraitRenderer:
         self._eyes = Eyes(framed.canvas, framed.points, placement, softness)
         self._head = Head(framed.points, placement, (self._mouth.box, *self._eyes.boxes), framed.extent)
         self._repair = repair
+        self._facing = pose_of(landmarks)
         self._eyes_in_region = any(_meet(box, self._mouth.box) for box in self._eyes.boxes)
         self._drawn_motion = b""
         self._drawn: Image = framed.canvas[self.region.slices]
         self._drawn_patch: Patch | None = None
+
+    @property
+    def facing(self) -> str:
+        """Which way the head looks, in a word of `protocol.messages.CONTEXTS`."""
+        return self._facing
 
     @property
     def still(self) -> Image:

@@ -21,6 +21,7 @@ from device_agent.adapters import AdapterError
 from device_agent.bundle import Bundle, BundleError
 from device_agent.bundle.manifest import RuntimeName, StageName
 from device_agent.pipeline.acting import Acting
+from device_agent.pipeline.context import loudness_of
 from device_agent.pipeline.face import NoFace
 from device_agent.pipeline.features import SAMPLE_RATE
 from device_agent.pipeline.photo import PhotoError
@@ -49,6 +50,7 @@ class PlaybackResult:
 
     `first_frame_ms`: from the call to the moment when the sink had taken the first frame. `fps`: frames per second
     from then on; a live voice sets 25. `seconds`: the whole call. `peak_rss_mb`: the process's largest resident memory.
+    `context`: what photo and voice are like, in words of `protocol.messages.CONTEXTS`; a live voice has no loudness.
     """
 
     first_frame_ms: float
@@ -56,6 +58,7 @@ class PlaybackResult:
     seconds: float
     frames: int
     peak_rss_mb: float
+    context: dict[str, str]
 
 
 class Engine:
@@ -162,13 +165,15 @@ class Engine:
         portrait.start()
         show_to(graph, portrait)
         beat(0)
+        context = {"pose": portrait.facing}
         if isinstance(voice, Voice):
-            return self._show(portrait, whole(graph, voice), voice.rate, sink, beat, started)
+            context["loudness"] = loudness_of(voice.samples)
+            return self._show(portrait, whole(graph, voice), voice.rate, sink, beat, started, context)
         ring = AudioRing(live=True)
         pour(voice, ring)
         try:
             moments = live(graph, ring, lambda: beat(self._frames))
-            return self._show(portrait, moments, SAMPLE_RATE, sink, beat, started)
+            return self._show(portrait, moments, SAMPLE_RATE, sink, beat, started, context)
         finally:
             ring.close()
 
@@ -180,6 +185,7 @@ class Engine:
         sink: FrameSink,
         beat: Callable[[int], None],
         started: float,
+        context: dict[str, str],
     ) -> PlaybackResult:
         acting = Acting()
         moment = next(moments, None)  # what is wrong with a recorded voice shows here, before anything is written
@@ -204,6 +210,7 @@ class Engine:
             seconds=round(ended - started, 3),
             frames=self._frames,
             peak_rss_mb=round(peak_rss_mb(), 1),
+            context=context,
         )
 
 

@@ -58,7 +58,8 @@ class Fault(_Line, frozen=True, kw_only=True, tag="fault"):
 class Played(_Line, frozen=True, kw_only=True, tag="played"):
     """The film is there. ``first_frame_ms`` counts from the request to the first frame drawn; ``fps`` is frames per
     second from then on; ``memory_mb`` is the renderer's largest resident memory so far; ``running`` is the runtime of
-    each stage at the end."""
+    each stage at the end, ``context`` what photo, voice and runtime were like, in words of
+    ``protocol.messages.CONTEXTS``."""
 
     frames: int
     first_frame_ms: float
@@ -66,6 +67,7 @@ class Played(_Line, frozen=True, kw_only=True, tag="played"):
     memory_mb: float
     power: PowerFigures
     running: dict[str, str] = {}
+    context: dict[str, str] = {}
 
 
 class Measured(_Line, frozen=True, kw_only=True, tag="measured"):

@@ -31,11 +31,13 @@ class StoreTrial:
         renderer: Renderer,
         quiet: AbstractContextManager[object] | None = None,
         record: Callable[[AnyEvent], None] = lambda event: None,
+        now_ms: Callable[[], int] = wall_clock_ms,
     ) -> None:
         self._store = store
         self._renderer = renderer
         self._quiet = quiet if quiet is not None else nullcontext()
         self._record = record
+        self._now_ms = now_ms
 
     def measure(self, slot: Slot) -> TrialReport:
         """Raises Refused when the release cannot even be tried, RendererDied when the agent stops meanwhile."""
@@ -46,7 +48,7 @@ class StoreTrial:
         )
 
         def faulted(detail: str) -> None:
-            self._record(health("npu_fault", detail, at=wall_clock_ms(), release=slot.release))
+            self._record(health("npu_fault", detail, at=self._now_ms(), release=slot.release))
 
         with self._quiet, self._store.pinned(*slot.files()):
             try:

@@ -11,6 +11,7 @@ import cv2
 
 from device_agent.adapters import AdapterError, WrongBaseModel
 from device_agent.bundle import Bundle, BundleError
+from device_agent.pipeline.context import runtime_context
 from device_agent.pipeline.face import NoFace
 from device_agent.pipeline.photo import PhotoError
 from device_agent.pipeline.voice import VoiceError, decode_voice
@@ -105,13 +106,15 @@ class Worker:
         with self._power() as meter:
             self._engine.use(Path(play.bundle), None if play.adapter is None else Path(play.adapter))
             result = self._engine.play(Path(play.photo), Path(play.voice), _sink(play), self._beat)
+        running: dict[str, str] = {str(stage): runtime for stage, runtime in self._engine.running.items()}
         return Played(
             frames=result.frames,
             first_frame_ms=result.first_frame_ms,
             fps=result.fps,
             memory_mb=round(peak_rss_mb(), 1),
             power=meter.figures,
-            running={str(stage): runtime for stage, runtime in self._engine.running.items()},
+            running=running,
+            context=result.context | runtime_context(running.values()),
         )
 
     def _power(self) -> PowerMeter:

@@ -87,6 +87,7 @@ def test_a_film_is_recorded_with_the_release_it_was_played_with(house: House) ->
     assert isinstance(power, PowerSample)
     assert power.estimated, "there is no meter here"
     assert shown.completed
+    assert shown.context == {"pose": "frontal", "loudness": "normal", "runtime": "cpu"}
     assert shown.watched_s == shown.video_s == playback.seconds
     assert shown.release == power.release == house.slot.release
     assert house.played == [(house.slot.release, None)]

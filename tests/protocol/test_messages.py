@@ -86,6 +86,30 @@ GOLDEN: list[tuple[msgspec.Struct, bytes]] = [
         b'"detail":"1 power sample dropped.","figures":{"dropped":1}}]}',
     ),
     (
+        m.TelemetryBatch(
+            frame_id="f-1",
+            outbox_id=ID,
+            sent_at=AT + 1,
+            events=[
+                m.PlaybackEvent(
+                    seq=1,
+                    at=AT,
+                    playback_id=ID,
+                    mode="talking",
+                    voice_s=4.7,
+                    video_s=4.72,
+                    watched_s=2,
+                    completed=False,
+                    context={"pose": "turned", "loudness": "quiet"},
+                )
+            ],
+        ),
+        b'{"v":1,"frame_id":"f-1","outbox_id":"0123456789abcdef0123456789abcdef","sent_at":1760000000001,"events":['
+        b'{"type":"playback","seq":1,"at":1760000000000,"release":null,"playback_id":"0123456789abcdef0123456789abcdef",'
+        b'"mode":"talking","voice_s":4.7,"video_s":4.72,"watched_s":2,"completed":false,"first_frame_ms":null,"fps":null,'
+        b'"context":{"pose":"turned","loudness":"quiet"}}]}',
+    ),
+    (
         m.Ack(outbox_id=ID, seq=5, desired_version=3),
         b'{"v":1,"outbox_id":"0123456789abcdef0123456789abcdef","seq":5,"desired_version":3}',
     ),
@@ -109,12 +133,12 @@ def test_the_bytes_on_the_wire_never_change(message: msgspec.Struct, data: bytes
     assert decode(data, type(message)) == message
 
 
-@pytest.mark.parametrize(("message", "data"), GOLDEN[:7], ids=[type(message).__name__ for message, _ in GOLDEN[:7]])
+@pytest.mark.parametrize(("message", "data"), GOLDEN[:8], ids=[type(message).__name__ for message, _ in GOLDEN[:8]])
 def test_fields_of_a_newer_version_are_tolerated(message: msgspec.Struct, data: bytes) -> None:
     assert decode(data[:-1] + b',"added_later":{"x":[1,2]}}', type(message)) == message
 
 
-@pytest.mark.parametrize(("message", "data"), GOLDEN[:7], ids=[type(message).__name__ for message, _ in GOLDEN[:7]])
+@pytest.mark.parametrize(("message", "data"), GOLDEN[:8], ids=[type(message).__name__ for message, _ in GOLDEN[:8]])
 def test_another_meaning_of_the_message_is_refused(message: msgspec.Struct, data: bytes) -> None:
     with pytest.raises(Refused, match=f"Not a valid {type(message).__name__}"):
         decode(data.replace(b'"v":1', b'"v":2', 1), type(message))
@@ -163,3 +187,15 @@ def test_a_payload_cannot_smuggle_an_odd_frame_id(frame_id: str) -> None:
 def test_a_signature_covers_the_type_and_the_exact_bytes() -> None:
     assert signed_bytes("a/b", b"{}") == b"DSSEv1 3 a/b 2 {}"
     assert signed_bytes("a", b"b c") != signed_bytes("a b", b"c")
+
+
+@pytest.mark.parametrize(
+    "context",
+    [{f"key{n}": "word" for n in range(9)}, {"pose": "Turned aside"}, {"pose": ""}, {"pose": "x" * 25}, {"a b": "c"}],
+)
+def test_a_context_is_a_few_short_words(context: dict[str, str]) -> None:
+    playback = m.PlaybackEvent(
+        seq=1, at=AT, playback_id=ID, mode="talking", voice_s=1, video_s=1, watched_s=1, completed=True, context=context
+    )
+    with pytest.raises(Refused):
+        decode(msgspec.json.encode(m.TelemetryBatch(frame_id="f", outbox_id=ID, events=[playback])), m.TelemetryBatch)
