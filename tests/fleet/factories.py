@@ -1,6 +1,7 @@
 """Frames and events for tests."""
 
 from django.contrib.auth.models import User
+from msgspec import UNSET, UnsetType
 
 from fleet.models import Frame, Household
 from fleet.permissions import Role
@@ -33,24 +34,35 @@ def make_user(name: str = "alice", role: Role | None = Role.ADMIN, password: str
 
 
 def playback(
-    seq: int, *, at: int = DAY_MS, completed: bool = True, release: str | None = RELEASE
+    seq: int,
+    *,
+    at: int = DAY_MS,
+    completed: bool = True,
+    release: str | None = RELEASE,
+    playback_id: str = PLAYBACK,
+    first_frame_ms: float | None = None,
+    context: dict[str, str] | UnsetType = UNSET,
 ) -> messages.PlaybackEvent:
     return messages.PlaybackEvent(
         seq=seq,
         at=at,
         release=release,
-        playback_id=PLAYBACK,
+        playback_id=playback_id,
         mode="talking",
         voice_s=4.5,
         video_s=4.5,
         watched_s=4.5 if completed else 1.25,
         completed=completed,
+        first_frame_ms=first_frame_ms,
         fps=25.0,
+        context=context,
     )
 
 
-def complaint(seq: int, *, at: int = DAY_MS, release: str | None = RELEASE) -> messages.Complaint:
-    return messages.Complaint(seq=seq, at=at, release=release, playback_id=PLAYBACK)
+def complaint(
+    seq: int, *, at: int = DAY_MS, release: str | None = RELEASE, playback_id: str = PLAYBACK
+) -> messages.Complaint:
+    return messages.Complaint(seq=seq, at=at, release=release, playback_id=playback_id)
 
 
 def power(seq: int, *, at: int = DAY_MS, watts: float = 4.75, release: str | None = RELEASE) -> messages.PowerSample:
@@ -61,8 +73,10 @@ def health(seq: int, *, at: int = DAY_MS, kind: str = "refusal", detail: str = "
     return messages.HealthEvent(seq=seq, at=at, kind=kind, detail=detail, figures={"lost": 3})
 
 
-def batch(*events: messages.AnyEvent, frame_id: str = "frame-1", outbox_id: str = OUTBOX) -> messages.TelemetryBatch:
-    return messages.TelemetryBatch(frame_id=frame_id, outbox_id=outbox_id, events=list(events))
+def batch(
+    *events: messages.AnyEvent, frame_id: str = "frame-1", outbox_id: str = OUTBOX, sent_at: int | UnsetType = UNSET
+) -> messages.TelemetryBatch:
+    return messages.TelemetryBatch(frame_id=frame_id, outbox_id=outbox_id, sent_at=sent_at, events=list(events))
 
 
 def hello(frame_id: str = "frame-1", *, desired_version: int = 0, outbox_id: str = OUTBOX) -> messages.Hello:

@@ -1,16 +1,20 @@
 """Telemetry in: whatever comes again, late or in pieces, the tables are those of everything having come once."""
 
+import math
 from collections import Counter
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from itertools import pairwise
 
+import msgspec
 import pytest
 from django.db import transaction
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from msgspec import UNSET
 
-from fleet.models import Complaint, Frame, FrameDay, HealthEvent, OutboxWatermark, Playback, PowerSample
+from fleet.contexts import context_text
+from fleet.models import Complaint, ContextDay, Frame, FrameDay, HealthEvent, OutboxWatermark, Playback, PowerSample
 from fleet.services.ingest import ingest, watermarks
 from protocol import messages
 from protocol.messages import AnyEvent, TelemetryBatch
@@ -49,6 +53,49 @@ def test_every_kind_of_event_becomes_a_row_with_its_figures() -> None:
     assert (day.day, day.release) == (date(1970, 1, 2), RELEASE)
     assert (day.playbacks, day.completed, day.complaints) == (1, 1, 1)
     assert (day.power_sum_w, day.power_samples) == (4.75, 1)
+
+
+def test_latency_and_frame_rate_are_summed_as_logs_of_what_is_known() -> None:
+    make_frame()
+    ingest([("frame-1", batch(playback(1, first_frame_ms=200), playback(2), playback(3, first_frame_ms=0)))])
+    day = FrameDay.objects.get()
+    assert (day.latency_samples, day.fps_samples) == (1, 3)
+    assert day.latency_log_sum == pytest.approx(math.log(200))
+    assert day.fps_log_sum == pytest.approx(3 * math.log(25))
+
+
+def test_power_that_no_meter_measured_is_kept_and_not_summed() -> None:
+    make_frame()
+    ingest([("frame-1", batch(power(1, watts=5), msgspec.structs.replace(power(2, watts=50), estimated=True)))])
+    assert PowerSample.objects.count() == 2
+    day = FrameDay.objects.get()
+    assert (day.power_sum_w, day.power_samples) == (5, 1)
+
+
+def test_a_playback_counts_under_its_context_and_a_complaint_where_its_playback_does() -> None:
+    make_frame()
+    turned = {"pose": "turned", "loudness": "quiet", "weather": "fine"}
+    ingest(
+        [
+            (
+                "frame-1",
+                batch(
+                    playback(1, playback_id="1" * 32, context=turned),
+                    playback(2, playback_id="2" * 32, context={"pose": "frontal"}, completed=False),
+                    playback(3, playback_id="3" * 32),
+                    complaint(4, playback_id="1" * 32, at=3 * DAY_MS),
+                    complaint(5, playback_id="9" * 32),
+                ),
+            )
+        ]
+    )
+    rows = ContextDay.objects.order_by("context").values_list("day", "context", "playbacks", "completed", "complaints")
+    assert list(rows) == [
+        (date(1970, 1, 2), "loudness=quiet pose=turned", 1, 1, 1),
+        (date(1970, 1, 2), "pose=frontal", 1, 0, 0),
+    ]
+    assert Playback.objects.get(seq=1).context == "loudness=quiet pose=turned"
+    assert Playback.objects.get(seq=3).context == ""
 
 
 def test_a_batch_that_comes_again_counts_nothing_and_is_answered_again() -> None:
@@ -110,6 +157,9 @@ class Model:
 
     rows: dict[type, set[tuple[str, str, int]]] = field(default_factory=dict)
     days: dict[tuple[str, date, str], Counter[str]] = field(default_factory=dict)
+    playbacks: dict[tuple[str, str, str], messages.PlaybackEvent] = field(default_factory=dict)
+    complaints: Counter[tuple[str, str, str]] = field(default_factory=Counter)
+    """Both by frame, outbox and playback."""
     marks: dict[Outbox, int] = field(default_factory=dict)
 
     def take(self, frame_id: str, come: TelemetryBatch) -> None:
@@ -119,8 +169,26 @@ class Model:
             if key not in known:
                 known.add(key)
                 self._count(frame_id, event)
+                if isinstance(event, messages.PlaybackEvent):
+                    self.playbacks[frame_id, come.outbox_id, event.playback_id] = event
+                if isinstance(event, messages.Complaint):
+                    self.complaints[frame_id, come.outbox_id, event.playback_id] += 1
             mark = (frame_id, come.outbox_id)
             self.marks[mark] = max(self.marks.get(mark, 0), event.seq)
+
+    @property
+    def contexts(self) -> dict[tuple[str, date, str, str], tuple[int, int, int]]:
+        """Playbacks, completions and complaints by frame, day, context and release."""
+        sums: dict[tuple[str, date, str, str], Counter[str]] = {}
+        for (frame_id, outbox_id, playback_id), event in self.playbacks.items():
+            if not isinstance(event.context, dict):
+                continue
+            day = datetime.fromtimestamp(event.at / 1000, UTC).date()
+            found = sums.setdefault((frame_id, day, context_text(event.context), event.release or ""), Counter())
+            found["playbacks"] += 1
+            found["completed"] += event.completed
+            found["complaints"] += self.complaints[frame_id, outbox_id, playback_id]
+        return {key: (one["playbacks"], one["completed"], one["complaints"]) for key, one in sums.items()}
 
     def _count(self, frame_id: str, event: AnyEvent) -> None:
         if isinstance(event, messages.HealthEvent):
@@ -142,10 +210,22 @@ def _events(seqs: list[int]) -> st.SearchStrategy[list[AnyEvent]]:
     at = st.integers(0, 4 * DAY_MS)
     release = st.sampled_from([None, "a" * 64, "b" * 64])
 
+    context = st.sampled_from([UNSET, {"pose": "turned"}, {"pose": "frontal", "loudness": "quiet"}])
+
     def one(seq: int) -> st.SearchStrategy[AnyEvent]:
+        own = f"{seq:032x}"
+        any_of_them = st.sampled_from([f"{one:032x}" for one in seqs])  # before or after it, or none at all
         return st.one_of(
-            st.builds(playback, st.just(seq), at=at, completed=st.booleans(), release=release),
-            st.builds(complaint, st.just(seq), at=at, release=release),
+            st.builds(
+                playback,
+                st.just(seq),
+                at=at,
+                completed=st.booleans(),
+                release=release,
+                playback_id=st.just(own),
+                context=context,
+            ),
+            st.builds(complaint, st.just(seq), at=at, release=release, playback_id=any_of_them),
             st.builds(power, st.just(seq), at=at, watts=st.integers(0, 40).map(lambda n: n / 4), release=release),
             st.builds(health, st.just(seq), at=at),
         )
@@ -213,6 +293,11 @@ def test_redelivered_reordered_and_overlapping_batches_give_the_tables_of_the_mo
             for day in FrameDay.objects.all()
         }
         assert days == model.days
+        contexts = {
+            (row.frame_id, row.day, row.context, row.release): (row.playbacks, row.completed, row.complaints)
+            for row in ContextDay.objects.all()
+        }
+        assert contexts == model.contexts
         stored_marks = {(m.frame_id, m.outbox_id.hex): m.seq for m in OutboxWatermark.objects.all()}
         assert stored_marks == model.marks
         transaction.set_rollback(True)

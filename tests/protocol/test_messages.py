@@ -100,14 +100,14 @@ GOLDEN: list[tuple[msgspec.Struct, bytes]] = [
                     video_s=4.72,
                     watched_s=2,
                     completed=False,
-                    context={"pose": "turned", "loudness": "quiet"},
+                    context={"loudness": "quiet", "pose": "turned"},
                 )
             ],
         ),
         b'{"v":1,"frame_id":"f-1","outbox_id":"0123456789abcdef0123456789abcdef","sent_at":1760000000001,"events":['
         b'{"type":"playback","seq":1,"at":1760000000000,"release":null,"playback_id":"0123456789abcdef0123456789abcdef",'
         b'"mode":"talking","voice_s":4.7,"video_s":4.72,"watched_s":2,"completed":false,"first_frame_ms":null,"fps":null,'
-        b'"context":{"pose":"turned","loudness":"quiet"}}]}',
+        b'"context":{"loudness":"quiet","pose":"turned"}}]}',
     ),
     (
         m.Ack(outbox_id=ID, seq=5, desired_version=3),
