@@ -75,6 +75,7 @@ class Code(StrEnum):
     WAITS_DWELL = "waits_dwell"
     WAITS_PERSON = "waits_person"
     WAITS_LOOK = "waits_look"
+    WAITS_FRESH_LOOK = "waits_fresh_look"
     WAITS_EVIDENCE = "waits_evidence"
     WAITS_BENEFIT = "waits_benefit"
     # What is wrong with a plan.
@@ -196,6 +197,9 @@ SENTENCES: dict[Code, str] = {
     Code.WAITS_DWELL: gettext_noop("Stage {stage} stays open for {hours} more hours."),
     Code.WAITS_PERSON: gettext_noop("Stage {stage} is done: somebody has to advance the rollout."),
     Code.WAITS_LOOK: gettext_noop("Stage {stage} has not been looked at yet."),
+    Code.WAITS_FRESH_LOOK: gettext_noop(
+        "Stage {stage}: the newest look at the evidence is {hours} hours old: see whether the workers are running."
+    ),
     Code.WAITS_EVIDENCE: gettext_noop("Stage {stage}: not enough evidence yet ({why})."),
     Code.WAITS_BENEFIT: gettext_noop("Stage {stage}: it is not shown yet that the release helps ({metric})."),
     Code.PLAN_UNREADABLE: gettext_noop("The plan cannot be read: {detail}."),

@@ -61,6 +61,8 @@ class LookFacts:
     evidence: float = 0.0
     needed: float = 20.0
     benefit: bool = False
+    stale: bool = False
+    """So old that looking seems to have stopped: no reason to open a stage."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +86,7 @@ class Facts:
 
 NOTHING = StageFacts({})
 
-Gate = Callable[["Rollout", int, Facts], Cause | None]
+Gate = Callable[["Rollout", int, Facts, datetime], Cause | None]
 """What stage ``number`` waits for before the next may open, None for nothing; its dwell is over by then."""
 
 
@@ -101,10 +103,10 @@ def waits_for(rollout: "Rollout", facts: Facts, now: datetime) -> Cause | None:
     left = _dwell_left(stage, now)
     if left > timedelta(0):
         return Cause(Code.WAITS_DWELL, {"stage": number, "hours": math.ceil(left / timedelta(hours=1))})
-    cause = GATES[stage.gate](rollout, number, facts)
+    cause = GATES[stage.gate](rollout, number, facts, now)
     if cause is None and rollout.benefit is not None and number > 1:
         look = facts.look_at(number)
-        if look is None or not look.benefit:
+        if look is None or look.stale or not look.benefit:
             return Cause(Code.WAITS_BENEFIT, {"stage": number, "metric": rollout.benefit})
     return cause
 
@@ -115,18 +117,22 @@ def _dwell_left(stage: "Stage", now: datetime) -> timedelta:
     return stage.opened_at + timedelta(hours=stage.dwell_h) - now
 
 
-def _committed(_rollout: "Rollout", _number: int, _facts: Facts) -> Cause | None:
+def _committed(_rollout: "Rollout", _number: int, _facts: Facts, _now: datetime) -> Cause | None:
     return None
 
 
-def _manual(_rollout: "Rollout", number: int, _facts: Facts) -> Cause | None:
+def _manual(_rollout: "Rollout", number: int, _facts: Facts, _now: datetime) -> Cause | None:
     return Cause(Code.WAITS_PERSON, {"stage": number})
 
 
-def _evidence(_rollout: "Rollout", number: int, facts: Facts) -> Cause | None:
+def _evidence(_rollout: "Rollout", number: int, facts: Facts, now: datetime) -> Cause | None:
     look = facts.look_at(number)
     if look is None:
         return Cause(Code.WAITS_LOOK, {"stage": number})
+    if look.stale:
+        return Cause(
+            Code.WAITS_FRESH_LOOK, {"stage": number, "hours": math.floor((now - look.at) / timedelta(hours=1))}
+        )
     if look.decision is Decision.PROMOTE:
         return None
     return Cause(Code.WAITS_EVIDENCE, {"stage": number, "why": ", ".join((look.reason, *look.metrics))})

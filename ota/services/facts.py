@@ -3,14 +3,19 @@
 import datetime as dt
 import math
 
+from django.conf import settings
 from django.db.models import Count, Q
 
+from fleet import clock
 from ota.domain import rollout as domain
 from ota.domain.analysis.verdict import Decision
-from ota.domain.deployment import DARK_AFTER, FAILURES, DeploymentState
+from ota.domain.deployment import DARK_AFTER, FAILURES, STRANDED, DeploymentState
 from ota.domain.gates import Facts, LookFacts, StageFacts
 from ota.domain.plan import GateKind, Plan, of_shares, read
 from ota.models import Freeze, Look, Rollout
+
+STALE_LOOKS = 8
+"""Looks missed in a row after which the newest one opens no stage."""
 
 
 def plan_of(rollout: Rollout) -> Plan:
@@ -52,7 +57,7 @@ def facts_of(rollout: Rollout, now: dt.datetime) -> Facts:
         counts[DeploymentState(state)] -= frames
         counts[DeploymentState.PENDING] = counts.get(DeploymentState.PENDING, 0) + frames
     stages = {stage: StageFacts(counts) for stage, counts in tables.items()}
-    return Facts(stages, newest_look(rollout), frozen_because(), _returning(rollout, now))
+    return Facts(stages, newest_look(rollout, now), frozen_because(), _returning(rollout, now))
 
 
 def _tried_again(plan: Plan) -> Q:
@@ -62,11 +67,18 @@ def _tried_again(plan: Plan) -> Q:
     return found
 
 
-def newest_look(rollout: Rollout) -> LookFacts | None:
-    """The newest look at the evidence."""
-    look = Look.objects.filter(rollout=rollout).order_by("-id").first()
+def newest_look(rollout: Rollout, now: dt.datetime) -> LookFacts | None:
+    """The newest look at the evidence.
+
+    A look that asked for a rollback goes before all that came after it, until a person has resumed over it: evidence of
+    harm once reached counts, whatever later looks make of it.
+    """
+    looks = Look.objects.filter(rollout=rollout).order_by("-id")
+    harmful = looks.filter(decision=Decision.ROLLBACK, stage__gt=rollout.overruled, stage__lte=rollout.current_stage)
+    look = harmful.first() or looks.first()
     if look is None:
         return None
+    age = clock.really(look.at, now)
     return LookFacts(
         number=look.pk,
         stage=look.stage,
@@ -77,6 +89,7 @@ def newest_look(rollout: Rollout) -> LookFacts | None:
         evidence=math.exp(min(look.log_total, 700.0)) if look.log_total is not None else 0.0,
         needed=math.exp(look.needed),
         benefit=look.benefit,
+        stale=age.total_seconds() > STALE_LOOKS * settings.FRAMEFLEET_LOOK_EVERY_S,
     )
 
 
@@ -87,7 +100,7 @@ def frozen_because() -> str | None:
 
 
 def _returning(rollout: Rollout, now: dt.datetime) -> int:
-    """Frames that were told to go back and are neither back nor silent."""
+    """Frames that were told to go back and are neither back nor silent; some have nothing to go back to."""
     since = now - DARK_AFTER
     heard = Q(frame__last_seen__gt=since) | Q(updated_at__gt=since)
-    return rollout.deployments.filter(heard, state=DeploymentState.RETURNING).count()
+    return rollout.deployments.filter(heard, state=DeploymentState.RETURNING).exclude(reason=STRANDED).count()
