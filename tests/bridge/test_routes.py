@@ -53,6 +53,19 @@ def test_a_hello_and_events_of_one_outbox_are_answered_once() -> None:
     assert _acks(answers) == {"frame-1": messages.Ack(outbox_id=OUTBOX, seq=9, desired_version=0, hello=True)}
 
 
+@pytest.mark.parametrize(("prompt", "at_least_h"), [(True, 8), (False, 0)])
+def test_events_that_may_have_waited_for_the_bridge_prove_no_slow_clock(prompt: bool, at_least_h: int) -> None:
+    make_frame()
+    sent = timezone.now() - timedelta(hours=8)
+    millis = int(sent.timestamp() * 1000)
+    work = Work()
+    topic = frame_topic("frame-1", "events")
+    work.add(Message(topic, encode(batch(playback(1, at=millis), sent_at=millis)), 1, 1, prompt=prompt))
+    perform(work)
+    moved = Playback.objects.get().at - sent
+    assert timedelta(hours=at_least_h) <= moved + timedelta(seconds=1) <= timedelta(hours=at_least_h, minutes=1)
+
+
 def test_events_alone_are_not_taken_for_a_hello() -> None:
     make_frame()
     answers = perform(_work(("frame-1", batch(playback(4)))))

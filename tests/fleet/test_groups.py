@@ -1,12 +1,18 @@
 """FrameGroups: a query means the frames that match it now."""
 
+from datetime import UTC, datetime, timedelta
+
+import msgspec
 import pytest
 
+from fleet.contexts import context_text, context_words
 from fleet.groups import frames_in, frames_matching, parse_query
-from fleet.models import AuditEntry, FrameGroup
+from fleet.models import AuditEntry, ContextDay, Frame, FrameGroup
 from fleet.services.groups import NameTaken, create_group
+from fleet.services.reports import record_reported
 from protocol.errors import Refused
-from tests.fleet.factories import make_frame
+from protocol.messages import CONTEXTS
+from tests.fleet.factories import make_frame, reported
 
 
 @pytest.mark.parametrize(
@@ -82,3 +88,55 @@ def test_a_name_serves_one_group() -> None:
         with pytest.raises(Refused, match="A group needs a name"):
             create_group(name, "", "alice")
     assert FrameGroup.objects.count() == 1
+
+
+@pytest.mark.django_db
+def test_a_group_may_ask_where_frames_hang_and_what_they_run() -> None:
+    for number, name in enumerate(("a", "b", "c")):
+        make_frame(name)
+        record_reported(name, msgspec.structs.replace(reported(name), release=str(number) * 64))
+    Frame.objects.filter(pk="a").update(site="tower-1", timezone="Asia/Shanghai", agent_version="2.0")
+    Frame.objects.filter(pk="b").update(timezone="Asia/Shanghai")
+
+    def ids(query: str) -> list[str]:
+        return [frame.id for frame in frames_matching(query)]
+
+    assert ids("site=tower-1") == ids("agent=2.0") == ["a"]
+    assert ids("timezone=Asia/Shanghai") == ["a", "b"]
+    assert ids("release=11111111") == ["b"]
+    assert ids(f"release={'2' * 64},release=00000000") == ["a", "c"]
+    with pytest.raises(Refused, match=r"There is no release .portrait 9\.9."):
+        ids("release=portrait 9.9")
+
+
+@pytest.mark.django_db
+def test_a_context_means_frames_with_at_least_half_of_their_playbacks_in_it() -> None:
+    now = datetime(2026, 3, 30, 12, tzinfo=UTC)
+
+    def played(frame_id: str, count: int, context: str, days_ago: int = 0) -> None:
+        day = now.date() - timedelta(days=days_ago)
+        ContextDay.objects.create(frame_id=frame_id, day=day, context=context, playbacks=count)
+
+    for name in ("half", "less", "long-ago", "never-told", "none"):
+        make_frame(name)
+    played("half", 3, "loudness=quiet pose=turned")
+    played("half", 3, "loudness=quiet pose=frontal", days_ago=27)
+    played("less", 3, "pose=turned")
+    played("less", 4, "pose=frontal")
+    played("long-ago", 9, "pose=turned", days_ago=29)
+    played("long-ago", 1, "loudness=normal pose=frontal")
+    played("never-told", 5, "loudness=loud")
+
+    def ids(query: str) -> list[str]:
+        return [frame.id for frame in frames_matching(query, now)]
+
+    assert ids("pose=turned") == ["half"]
+    assert ids("pose=frontal") == ["half", "less", "long-ago"]
+    assert ids("pose=frontal,pose=turned") == ["half", "less", "long-ago"]
+    assert ids("pose=frontal,loudness=quiet") == ["half"]
+
+
+def test_no_word_of_a_context_is_part_of_another() -> None:
+    words = [f"{key}={value}" for key, values in CONTEXTS.items() for value in values]
+    assert not [(one, other) for one in words for other in words if one != other and one in other]
+    assert all(context_words(context_text({key: values[0]})) == {key: values[0]} for key, values in CONTEXTS.items())

@@ -3,6 +3,7 @@
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from msgspec import UNSET
 
 from protocol.codec import decode, encode
 from protocol.exchange import Command, Publish, Subscribe, Unsubscribe
@@ -95,6 +96,20 @@ def test_hello_is_repeated_with_backoff_until_an_ack_answers() -> None:
     assert frame.session.deadline == 2.0 + HELLO_RETRY_S[1]
     frame.session.received(ACK, ack(), 3.0)
     assert at_rest(frame)
+
+
+def test_a_batch_says_what_the_clock_showed_when_it_was_sent_each_time() -> None:
+    frame, times = Frame(), iter([1_000, 2_000])
+    session = Session(FRAME, frame.outbox, frame.hello, frame.envelopes.append, lambda: next(times))
+    frame.outbox.add()
+    session.connected(0.0)
+    (first,) = batches(session.wake_up(0.1))
+    (again,) = batches(session.tick(0.1 + ACK_TIMEOUT_S))
+    assert (first.sent_at, again.sent_at) == (1_000, 2_000)
+    assert first.events == again.events
+    frame.session.connected(0.0)
+    (silent,) = batches(frame.session.wake_up(0.1))
+    assert silent.sent_at is UNSET
 
 
 def test_an_ack_for_events_does_not_answer_a_hello_that_was_lost() -> None:
