@@ -9,7 +9,7 @@ from fleet.groups import frames_in
 from fleet.models import FrameGroup, PowerSample
 from ota.domain.rollout import RolloutState
 from ota.models import Rollout
-from ota.selectors import standing_offers
+from ota.selectors_offers import standing_offers
 from protocol.errors import Refused
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from django.db.models import Count, Exists, OuterRef, Q, QuerySet
+from django.db.models import Count, Q
 
 from ota.domain.deployment import FAILURES, IN_FLIGHT, DeploymentState
 from ota.domain.plan import Plan, kept
@@ -161,18 +161,6 @@ def rollouts_of_frame(frame_id: str, limit: int = 20) -> list[Deployment]:
     """The frame's newest Deployments with rollout and release."""
     rows = Deployment.objects.filter(frame_id=frame_id).select_related("rollout__release", "rollout__group")
     return list(rows.order_by("-rollout_id")[:limit])
-
-
-def standing_offers(rollout: Rollout) -> "QuerySet[Deployment]":
-    """Deployments whose frame is meant to run the release because of this rollout: what an abort or a rollback can take
-    back. A frame that a later rollout has is that one's, unless its offer was taken back again; a pinned one is
-    nobody's."""
-    kept = Q(rollout__state__in=("running", "paused", "succeeded")) | Q(rollout__state="aborted", state="committed")
-    later = Deployment.objects.filter(kept, frame=OuterRef("frame"), rollout__gt=rollout.pk, offered_at__isnull=False)
-    offered = rollout.deployments.filter(
-        offered_at__isnull=False, frame__desired__release=rollout.release_id, frame__pin=None
-    )
-    return offered.exclude(Exists(later))
 
 
 def rollout_detail(rollout: Rollout) -> RolloutDetail:

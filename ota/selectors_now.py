@@ -7,7 +7,7 @@ from django.db.models import F, Q, QuerySet
 
 from fleet import clock
 from ota.domain.causes import Cause, Code
-from ota.domain.deployment import IN_FLIGHT, DeploymentState
+from ota.domain.deployment import IN_FLIGHT, STRANDED, DeploymentState
 from ota.domain.gates import Facts, waits_for
 from ota.domain.rollout import RolloutState
 from ota.models import Deployment, DesiredState, Rollout
@@ -15,8 +15,6 @@ from ota.services.facts import facts_of, frozen_because, plan_of, state_of
 
 EXAMPLES = 20
 """Frames named of each kind."""
-STRANDED = "no_former_release"
-"""Reason of a frame that cannot go back (``ota.services.offers``)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,6 +115,6 @@ def drifted_frame(row: DesiredState) -> DriftedFrame:
 
 def stranded_of(rollout: Rollout) -> Stranded:
     """Frames that cannot go back."""
-    rows = rollout.deployments.filter(reason=STRANDED, state=DeploymentState.COMMITTED)
+    rows = rollout.deployments.filter(reason=STRANDED).exclude(state=DeploymentState.RETURNED)
     names = rows.order_by("frame_id").values_list("frame_id", flat=True)
     return Stranded(frames=rows.count(), examples=tuple(names[:EXAMPLES]))

@@ -20,7 +20,7 @@ from ota.api.plans import plan_of_body, superseded
 from ota.domain.rollout import Command
 from ota.models import Release, Rollout
 from ota.selectors import rollout_detail, rollouts
-from ota.services import drafts
+from ota.services import comments, drafts
 from ota.services import rollouts as services
 
 PLANNED = ("policy", "stages", "holdback", "plan")
@@ -110,6 +110,28 @@ class RolloutCommand(APIView):
         except (services.Stale, services.NotAllowed) as refused:
             raise Conflict(str(refused)) from None
         return Response(show(rollout_of(rollout_id)))
+
+
+class RolloutComment(APIView):
+    """``POST rollouts/{id}/comment/ {"text", "acknowledge"?}``"""
+
+    actions: ClassVar = {"POST": Action.STEER_ROLLOUT}
+
+    def post(self, request: Request, rollout_id: int) -> Response:
+        """Leave a word in its trail, or say that its newest verdict has been seen: 201 with the event."""
+        rollout = rollout_of(rollout_id)
+        look = None
+        if field(request, "acknowledge", bool, False):
+            look = rollout.looks.order_by("-id").values_list("pk", flat=True).first()
+            if look is None:
+                raise Conflict(f"Rollout {rollout_id} has no verdict yet: there is nothing to acknowledge.")
+        text = field(request, "text", str, "")
+        try:
+            event = comments.comment(rollout_id, text, request.user.get_username(), look)
+        except services.NotAllowed as refused:
+            raise BadRequest(str(refused)) from None
+        shown = {"at": event.at, "actor": event.actor, "kind": event.kind, "reason": event.reason}
+        return Response({**shown, "detail": event.detail}, status=status.HTTP_201_CREATED)
 
 
 NEEDS = {Command.START.value: Action.START_ROLLOUT, Command.APPROVE.value: Action.APPROVE_ROLLOUT}

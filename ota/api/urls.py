@@ -9,7 +9,7 @@ from ota.api.pins import FramePin, RolloutFreeze, RolloutLift
 from ota.api.plans import Policies
 from ota.api.releases import ReleaseDetail, ReleaseList
 from ota.api.repository import OnlineKeys, Repository, RepositoryDocument
-from ota.api.rollouts import RolloutCommand, RolloutList, RolloutView
+from ota.api.rollouts import RolloutCommand, RolloutComment, RolloutList, RolloutView
 from ota.api.segments import SegmentList
 from ota.api.webhooks import WebhookDeliveries, WebhookDetail, WebhookList, WebhookTest
 
@@ -30,6 +30,7 @@ urlpatterns = [
     path("rollouts/freeze/", RolloutFreeze.as_view()),
     path("rollouts/lift/", RolloutLift.as_view()),
     path("rollouts/<int:rollout_id>/", RolloutView.as_view()),
+    path("rollouts/<int:rollout_id>/comment/", RolloutComment.as_view()),
     path("rollouts/<int:rollout_id>/explain/<str:frame_id>/", Explain.as_view()),
     path("rollouts/<int:rollout_id>/<str:kind>/", RolloutCommand.as_view()),
     path("webhooks/", WebhookList.as_view()),

@@ -48,6 +48,8 @@ S = DeploymentState
 
 DARK_AFTER = timedelta(hours=24)
 """Silence after an offer that makes a frame dark."""
+STRANDED = "no_former_release"
+"""Reason of a frame that cannot go back: nobody knows what it ran before."""
 
 PROGRESS = (S.PENDING, S.OFFERED, S.DOWNLOADING, S.VERIFYING, S.STAGED, S.TRIAL)
 IN_FLIGHT = frozenset(PROGRESS[1:])

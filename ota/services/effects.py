@@ -58,8 +58,8 @@ def perform(
     return after
 
 
-def note(rollout: Rollout, kind: str, actor: str, reason: str, detail: Figures, now: dt.datetime) -> None:
-    """Append to the rollout's trail, for webhooks, and to the audit log, which keeps real time."""
+def note(rollout: Rollout, kind: str, actor: str, reason: str, detail: Figures, now: dt.datetime) -> RolloutEvent:
+    """Append to the rollout's trail, for webhooks, and to the audit log, which keeps real time. Returns the event."""
     event = RolloutEvent.objects.create(
         rollout=rollout, at=now, actor=actor, kind=kind, reason=reason[:500], detail=detail
     )
@@ -71,6 +71,7 @@ def note(rollout: Rollout, kind: str, actor: str, reason: str, detail: Figures, 
         subject=f"rollout {rollout.pk}: {rollout}"[:200],
         detail={**{name: value for name, value in detail.items() if name != "look"}, "reason": reason[:500]},
     )
+    return event
 
 
 def _effect(
@@ -110,7 +111,10 @@ def _effect(
             frames, unknown = returns.send_back(rollout, now)
             return "rolling_back", {"frames": frames, "without_former_release": unknown}
         case actions.Finish():
-            back, silent = _count(rollout, DeploymentState.RETURNED), _count(rollout, DeploymentState.RETURNING)
+            back, silent = (
+                _count(rollout, DeploymentState.RETURNED),
+                _count(rollout, DeploymentState.RETURNING, reason=""),
+            )
             return "rolled_back", {"frames": back, "silent": silent}
 
 
@@ -122,8 +126,8 @@ def _begun(rollout: Rollout) -> Figures:
     }
 
 
-def _count(rollout: Rollout, state: DeploymentState) -> int:
-    return rollout.deployments.filter(state=state).count()
+def _count(rollout: Rollout, state: DeploymentState, **also: str) -> int:
+    return rollout.deployments.filter(state=state, **also).count()
 
 
 def _verdict(number: int) -> Figures:

@@ -10,14 +10,11 @@ from django.db import connection
 from django.utils import timezone
 
 from fleet.models import ReportedState as Reported
-from ota.domain.deployment import FAILURES, IN_FLIGHT, DeploymentState
+from ota.domain.deployment import FAILURES, IN_FLIGHT, STRANDED, DeploymentState
 from ota.models import Deployment, DesiredState, Release, Rollout
-from ota.selectors import standing_offers
+from ota.selectors_offers import standing_offers
 from ota.services import director
 from ota.services.transfer import Terms
-
-STRANDED = "no_former_release"
-"""Reason of a frame that cannot go back: nobody knows what it ran before."""
 
 _RETURNING = """
     UPDATE ota_deployment d SET state = 'returning', updated_at = %s, desired_version = o.version

@@ -11,8 +11,7 @@ from fleet.services.tokens import create_token
 from ota.domain.deployment import DeploymentState
 from ota.models import DesiredState, Pin, Release, Rollout
 from ota.selectors import rollout_detail
-from ota.selectors_now import STRANDED
-from ota.services import returns, rollouts
+from ota.services import rollouts
 from tests.fleet.factories import make_user
 from tests.ota.world import Enrol, commit, offered, report
 
@@ -93,7 +92,6 @@ def test_drift_is_counted_once_frames_have_had_their_time(api: APIClient, rollou
 
 
 def test_frames_that_cannot_go_back_are_listed(api: APIClient, rollout: Rollout) -> None:
-    assert STRANDED == returns.STRANDED
     commit(rollout)
     stay = {row.frame_id for row in offered(rollout)}
     rollouts.command(rollout.pk, "rollback", str(Rollout.objects.get().revision), "li", "lips")

@@ -8,7 +8,7 @@ from django.test import Client
 
 from fleet.models import FrameGroup
 from ota.models import Deployment, DesiredState, Release, Rollout
-from ota.selectors import standing_offers
+from ota.selectors_offers import standing_offers
 from ota.services import director, offers, rollouts
 from tests.ota.offline import File, Offline, file
 from tests.ota.world import Enrol, commit, push, report
