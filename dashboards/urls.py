@@ -4,6 +4,7 @@ from django.urls import path
 
 from dashboards.views.account import PasswordChange, account, make_token, revoke
 from dashboards.views.audit import audit_log
+from dashboards.views.comments import comment
 from dashboards.views.explanations import explanation
 from dashboards.views.frame_identity import frame_command
 from dashboards.views.frames import frame_detail, frame_list
@@ -34,6 +35,7 @@ urlpatterns = [
     path("rollouts/freeze/", freeze, name="freeze"),
     path("rollouts/lift/", lift, name="lift"),
     path("rollouts/<int:rollout_id>/", rollout, name="rollout"),
+    path("rollouts/<int:rollout_id>/comment/", comment, name="rollout_comment"),
     path("rollouts/<int:rollout_id>/explain/", explanation, name="explanation"),
     path("rollouts/<int:rollout_id>/<slug:kind>/", command, name="rollout_command"),
     path("frames/", frame_list, name="frames"),

@@ -14,7 +14,7 @@ from dashboards.formats import decimal
 from dashboards.lips import lip_charts
 from dashboards.stage_strip import strip
 from dashboards.trail import trail
-from dashboards.views import freezes
+from dashboards.views import comments, freezes
 from dashboards.views.pages import forbidden, page, render_live, why_not
 from dashboards.views.reasons import MAX_REASON, problem_with
 from fleet import clock
@@ -57,6 +57,8 @@ def rollout(request: HttpRequest, rollout_id: int) -> HttpResponse:
         "why": rollout_page.why(detail),
         "waits": causes.awaited(detail.waiting),
         "headline": verdict_page.headline(looked) if looked else None,
+        "comment_why_not": why_not(request, comments.ACTION),
+        "max_reason": MAX_REASON,
         "needed": decimal(looked.needed, 0) if looked else "",
         "guardrails": verdict_page.rows(looked) if looked else (),
         "benefits": verdict_page.benefits(looked) if looked else (),

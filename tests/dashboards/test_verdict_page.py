@@ -202,3 +202,36 @@ def test_every_name_of_the_analysis_has_words_in_both_languages(table: dict[str,
             assert str(word) != key
         with translation.override("zh-hans"):
             assert chinese(str(word))
+
+
+def test_a_verdict_is_acknowledged_and_commented_on(logged_in: Client, world: World) -> None:
+    look = add_looks(world.rollout, timezone.now())
+    address = f"/rollouts/{world.rollout.pk}/"
+    assert f'name="look" value="{look.pk}"' in page(logged_in, world)
+    seen = {"kind": "acknowledge", "look": str(look.pk), "text": ""}
+    assert logged_in.post(f"{address}comment/", seen).headers["Location"] == address
+    said = {"kind": "comment", "look": str(look.pk), "text": "Chengdu is on holiday"}
+    assert logged_in.post(f"{address}comment/", said).status_code == 302
+    text = page(logged_in, world)
+    trail = text[text.index('id="trail"') :]
+    assert trail.index("Chengdu is on holiday") < trail.index("Verdict acknowledged"), "newest first"
+    assert "Hold: not enough evidence yet about Completion." in trail
+    assert Rollout.objects.get(pk=world.rollout.pk).revision == world.rollout.revision
+
+
+@pytest.mark.parametrize(
+    ("form", "status"),
+    [
+        ({"kind": "comment", "text": "  "}, 400),
+        ({"kind": "comment", "text": "x" * 501}, 400),
+        ({"kind": "acknowledge", "look": "999999", "text": "kept"}, 400),
+        ({"kind": "acknowledge", "look": "x", "text": "kept"}, 400),
+    ],
+)
+def test_a_comment_that_cannot_be_kept_comes_back_with_its_text(
+    logged_in: Client, world: World, form: dict[str, str], status: int
+) -> None:
+    answer = logged_in.post(f"/rollouts/{world.rollout.pk}/comment/", form)
+    assert answer.status_code == status
+    assert f">{form['text'].strip()}</textarea>" in answer.content.decode()
+    assert not world.rollout.events.filter(kind__in=("commented", "acknowledged")).exists()

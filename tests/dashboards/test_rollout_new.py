@@ -1,0 +1,208 @@
+"""Planning a rollout in the console: the form, what it refuses, drafts and starts."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+from django.test import Client
+from django.utils import timezone, translation
+
+from dashboards.plan_form import Problem, Typed, plan_of
+from fleet.models import FrameGroup
+from fleet.permissions import Role
+from ota.domain.plan import GateKind, Window
+from ota.models import Rollout
+from ota.services.facts import plan_of as kept_plan
+from tests.dashboards.world import World
+from tests.fleet.factories import make_user
+
+NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
+
+
+@pytest.fixture(autouse=True)
+def english() -> Iterator[None]:
+    with translation.override("en"):
+        yield
+
+
+def typed(**given: str) -> Typed:
+    return Typed.of({"policy": "plain", "shares": "5, 25, 100"} | given, defaults=False)
+
+
+def form(world: World, **given: str) -> dict[str, str]:
+    FrameGroup.objects.get_or_create(name="english", query="locale=en")
+    usual = {"release": world.fix.digest, "group": "english", "policy": "plain", "shares": "50, 100", "reason": "lips"}
+    return usual | given
+
+
+def test_plain_stages_are_read_in_per_cent_with_any_comma() -> None:
+    plan = plan_of(typed(shares="5%，25、 100", gate="manual", holdback="10"), NOW)
+    assert [stage.share for stage in plan.stages] == [0.05, 0.25, 1.0]
+    assert [stage.gate for stage in plan.stages] == [GateKind.MANUAL, GateKind.MANUAL, GateKind.COMMITTED]
+    assert plan.holdback == 0.1
+
+
+def test_a_policy_gives_stages_by_evidence_and_its_own_holdback() -> None:
+    plan = plan_of(typed(policy="small-fleet"), NOW)
+    assert [stage.share for stage in plan.stages] == [0.1, 0.25, 1.0]
+    assert plan.stages[0].gate is GateKind.EVIDENCE
+    assert plan.holdback == 0.05
+    assert plan_of(typed(policy="small-fleet", holdback="12.5"), NOW).holdback == 0.125
+
+
+def test_hours_days_and_limits_are_read_as_people_write_them() -> None:
+    plan = plan_of(
+        typed(
+            start_at="2026-12-01 08:00",
+            end_at="2027-01-07T00:00+08:00",
+            windows="02:00-05:00, 23:00 – 01:30",
+            blackout="2026-12-24..2026-12-26, 2027-01-01",
+            per_minute="60",
+            priority="-3",
+            supersedes="7, 9",
+            benefit_metric="complaint",
+            benefit_at_least="0,8",
+            pause_on_harm="on",
+        ),
+        NOW,
+    )
+    assert plan.start_at == datetime(2026, 12, 1, 8, tzinfo=UTC), "a time without a zone is UTC, as on every page"
+    assert plan.end_at == datetime(2027, 1, 6, 16, tzinfo=UTC)
+    assert plan.windows == [Window(opens=120, closes=300), Window(opens=1380, closes=90)]
+    assert [(one.first.day, one.last.day) for one in plan.blackout] == [(24, 26), (1, 1)]
+    assert (plan.per_minute, plan.priority, plan.supersedes, plan.guardrails) == (60, -3, [7, 9], False)
+    assert plan.benefit is not None
+    assert plan.benefit.at_least == 0.8
+
+
+@pytest.mark.parametrize(
+    ("given", "name", "said"),
+    [
+        ({"shares": "five"}, "shares", "in per cent"),
+        ({"shares": ""}, "", "1 to 10 stages"),
+        ({"shares": "25, 5, 100"}, "", "Stage 2 (5 %) is not larger than stage 1 (25 %)"),
+        ({"shares": "nan, 100"}, "", "above 0 and at most 1"),
+        ({"holdback": "x"}, "holdback", "a number"),
+        ({"holdback": "70"}, "", "holdback"),
+        ({"start_at": "tomorrow"}, "start_at", "2026-12-01 08:00"),
+        ({"start_at": "2026-11-01 08:00"}, "", "is in the past"),
+        ({"end_at": "2026-11-01 08:00"}, "", "not after the start"),
+        ({"windows": "2-5"}, "windows", "02:00-05:00"),
+        ({"windows": "02:00-02:00"}, "", "never open"),
+        ({"blackout": "Christmas"}, "blackout", "2026-12-24"),
+        ({"blackout": "2026-12-26..2026-12-24"}, "", "swap its dates"),
+        ({"per_minute": "-1"}, "per_minute", "not below 0"),
+        ({"per_minute": "0"}, "", "cannot be read"),
+        ({"per_minute": "1e3"}, "per_minute", "whole number"),
+        ({"priority": "101"}, "", "cannot be read"),
+        ({"supersedes": "the old one"}, "supersedes", "such as 7, 9"),
+        ({"benefit_metric": "completion"}, "benefit_at_least", "how much better"),
+        ({"benefit_metric": "complaint", "benefit_at_least": "3"}, "", "above 0 and at most 1"),
+        ({"timeout_h": "0"}, "", "above 0 hours"),
+        ({"timeout_h": "1e999"}, "", "at most"),
+        ({"holdback": "1" * 400}, "", "holdback"),
+        ({"supersedes": "9" * 30}, "", "cannot be read"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_with_one_sentence_and_its_field(
+    given: dict[str, str], name: str, said: str
+) -> None:
+    with pytest.raises(Problem) as problem:
+        plan_of(typed(**given), NOW)
+    assert problem.value.name == name
+    assert said in str(problem.value)
+
+
+def test_starting_leads_to_the_rollouts_page(logged_in: Client, world: World) -> None:
+    answer = logged_in.post("/rollouts/new/", form(world, start="1", per_minute="30"))
+    rollout = Rollout.objects.get(group__name="english")
+    assert answer.headers["Location"] == f"/rollouts/{rollout.pk}/"
+    assert rollout.state == "running"
+    assert kept_plan(rollout).per_minute == 30
+    event = rollout.events.get(kind="started")
+    assert (event.actor, event.reason) == ("rosa", "lips")
+
+
+def test_a_draft_touches_no_frame_until_it_is_started(logged_in: Client, world: World) -> None:
+    start = timezone.now() + timedelta(days=2)
+    logged_in.post("/rollouts/new/", form(world, draft="1", start_at=start.isoformat()))
+    rollout = Rollout.objects.get(group__name="english")
+    assert rollout.state == "draft"
+    assert not rollout.deployments.exists()
+    address = f"/rollouts/{rollout.pk}/"
+    text = logged_in.get(address).content.decode()
+    assert "A draft: nothing is offered" in text
+    assert "the rollout takes the 12 frames of the group" in text
+    answer = logged_in.post(f"{address}start/", {"seen_state": str(rollout.revision), "reason": "go"})
+    assert answer.status_code == 302
+    rollout.refresh_from_db()
+    assert rollout.state == "scheduled"
+    text = logged_in.get(address).content.decode()
+    assert "It begins at " in text
+    assert f'href="{address}start/' not in text, "a scheduled rollout begins at its hour"
+
+
+@pytest.mark.parametrize("language", ["en", "zh-hans"])
+def test_a_refused_form_keeps_its_input_and_says_why_in_the_readers_language(
+    logged_in: Client, world: World, language: str
+) -> None:
+    given = form(world, start="1", group="mandarin", per_minute="17", reason="what I wrote", pause_on_harm="on")
+    answer = logged_in.post("/rollouts/new/", given, headers={"accept-language": language})
+    text = answer.content.decode()
+    assert answer.status_code == 409, "another rollout has these frames"
+    assert ("is under way on frames of the group mandarin" in text) == (language == "en")
+    assert ("正在分组“mandarin”的相框" in text) == (language == "zh-hans")
+    assert 'name="per_minute" value="17"' in text
+    assert "what I wrote</textarea>" in text
+    assert 'name="pause_on_harm" checked' in text
+    assert f'<option value="{world.fix.digest}" selected>' in text
+    assert Rollout.objects.count() == 1
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"reason": " "}, "Write why"),
+        ({"release": "nothing"}, "Choose a release."),
+        ({"group": "nobody"}, "Choose a FrameGroup."),
+        ({"shares": "x"}, "Put it right"),
+    ],
+)
+def test_a_form_without_what_it_needs_starts_nothing(
+    logged_in: Client, world: World, given: dict[str, str], said: str
+) -> None:
+    answer = logged_in.post("/rollouts/new/", form(world, start="1", **given))
+    assert answer.status_code == 400
+    assert said in answer.content.decode()
+    assert Rollout.objects.count() == 1
+
+
+def test_a_group_that_cannot_be_read_gives_its_sentence(logged_in: Client, world: World) -> None:
+    FrameGroup.objects.create(name="broken", query="colour=red")
+    answer = logged_in.post("/rollouts/new/", form(world, start="1", group="broken"))
+    assert answer.status_code == 400
+    assert "A group cannot ask for" in answer.content.decode()
+
+
+def test_a_link_fills_the_form_in(logged_in: Client, world: World) -> None:
+    text = logged_in.get("/rollouts/new/?target=locale%3Dzh&group=mandarin").content.decode()
+    assert 'name="target" value="locale=zh"' in text
+    assert '<option value="mandarin" selected>' in text
+    assert '<option value="standard" selected>' in text
+
+
+@pytest.mark.parametrize("role", [Role.VIEWER, Role.OPERATOR])
+def test_only_releasers_plan_rollouts(client: Client, world: World, role: Role) -> None:
+    client.force_login(make_user("li", role))
+    assert client.get("/rollouts/new/").status_code == 403
+    assert client.post("/rollouts/new/", form(world, start="1")).status_code == 403
+    assert 'href="/rollouts/new/"' not in client.get("/rollouts/").content.decode()
+    assert Rollout.objects.count() == 1
+
+
+def test_the_form_refuses_forged_posts(user: Any, world: World) -> None:
+    client = Client(enforce_csrf_checks=True)
+    client.force_login(User.objects.get(username="rosa"))
+    assert client.post("/rollouts/new/", form(world, start="1")).status_code == 403
