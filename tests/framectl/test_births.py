@@ -115,6 +115,20 @@ def test_from_a_csv_to_a_frame_on_the_wall_and_off_it_again(
     assert main(["frames", "show", "wall-1"]) == 0
     assert good_certificates().get().serial_hex in capsys.readouterr().out
 
+    assert main(["groups", "create", "homes"]) == 0
+    assert main(["frames", "place", "--group", "homes", "--timezone", "Asia/Shanghai", "--site", "tower-1"]) == 0
+    assert "Frames placed: 1." in capsys.readouterr().out  # a group means frames in service
+    assert main(["frames", "show", "wall-1"]) == 0
+    assert "Hangs in Asia/Shanghai, at tower-1" in capsys.readouterr().out
+    assert main(["frames", "place", "wall-1", "wall-2", "--timezone", "Beijing"]) == 1
+    assert "'Beijing' is no time zone" in capsys.readouterr().err
+    assert main(["frames", "place", "--site", "tower-1"]) == 1
+    assert "Name either frames or --group." in capsys.readouterr().err
+    assert main(["segments"]) == 0
+    assert capsys.readouterr().out.startswith("No segment had enough frames")
+    assert main(["segments", "--days", "0"]) == 1
+    assert "days is a whole number from 1 to 90" in capsys.readouterr().err
+
     assert main(["frames", "revoke", "wall-1", "--reason", "stolen"]) == 0
     assert "revoked now: 1" in capsys.readouterr().out
     assert main(["frames", "revoke", "wall-1", "--reason", "stolen"]) == 1
