@@ -15,14 +15,13 @@ from fleet.groups import known_matching
 from fleet.models import Frame, FrameGroup
 from ota.domain import schedule
 from ota.domain.causes import Cause, Code
-from ota.domain.deployment import FAILURES, IN_FLIGHT, DeploymentState
+from ota.domain.deployment import FAILURES, IN_FLIGHT, STRANDED, DeploymentState
 from ota.domain.plan import Plan
 from ota.domain.rollout import UNDER_WAY, RolloutState
 from ota.models import Deployment, Release, Rollout
 from ota.selectors_fit import Conditions, base_label, conditions, unfit
 from ota.services import membership, offers
 from ota.services.facts import frozen_because, plan_of
-from ota.services.returns import STRANDED
 
 EXAMPLES = 5
 
@@ -102,7 +101,7 @@ def _elsewhere(plan: Plan, but: Rollout | None) -> QuerySet[Deployment]:
         return membership.keepers(but).exclude(rollout=but.pk)
     kept = Q(rollout__priority__gte=plan.priority) | Q(offered_at__isnull=False)
     others = Deployment.objects.filter(kept, rollout__state__in=membership.ACTIVE)
-    return others.exclude(rollout__in=plan.supersedes)
+    return others.exclude(state=DeploymentState.PENDING, left_at__isnull=False).exclude(rollout__in=plan.supersedes)
 
 
 def _cause(code: Code, frame_id: str, needs: Conditions, group: FrameGroup, plan: Plan, but: Rollout | None) -> Cause:
@@ -140,17 +139,18 @@ def _of_deployment(rollout: Rollout, frame: Frame, row: Deployment, now: dt.date
             time = row.updated_at + schedule.pause(row.attempts)
             return Cause(Code.FRAME_RETRY, {**said, "failure": row.reason, "time": time.isoformat(timespec="minutes")})
         return Cause(Code.FRAME_FAILED, {**said, "failure": row.reason, "detail": row.detail})
+    if row.reason == STRANDED:
+        return Cause(Code.FRAME_STRANDED, said)
     if state in IN_FLIGHT:
         return Cause(Code.FRAME_OFFERED, {**said, "install": row.state})
-    return Cause(_SETTLED[Code.FRAME_STRANDED if row.reason == STRANDED else state], said)
+    return Cause(_SETTLED[state], said)
 
 
-_SETTLED: dict[DeploymentState | Code, Code] = {
+_SETTLED: dict[DeploymentState, Code] = {
     DeploymentState.COMMITTED: Code.FRAME_HAS_IT,
     DeploymentState.DARK: Code.FRAME_DARK,
     DeploymentState.RETURNING: Code.FRAME_RETURNING,
     DeploymentState.RETURNED: Code.FRAME_RETURNED,
-    Code.FRAME_STRANDED: Code.FRAME_STRANDED,
 }
 
 
@@ -181,7 +181,9 @@ def _held_up(rollout: Rollout, plan: Plan, frame: Frame, row: Deployment, now: d
     since = schedule.open_since(plan, frame.timezone, now)
     if since is None:
         opens = schedule.next_opening(plan, frame.timezone, now)
-        return Cause(Code.FRAME_HOURS, {**said, "time": opens.isoformat(timespec="minutes") if opens is not None else "-"})
+        return Cause(
+            Code.FRAME_HOURS, {**said, "time": opens.isoformat(timespec="minutes") if opens is not None else "-"}
+        )
     opened = rollout.stages.filter(number=row.stage or 0).values_list("opened_at", flat=True).first()
     moment = schedule.moment(plan, row.u, opened or since, since)
     if moment > now:

@@ -14,7 +14,7 @@ from django.db.models.functions import Coalesce
 
 from fleet import clock
 from fleet.services.telemetry_rows import clean
-from ota.domain.deployment import DARK_AFTER, FAILURES, IN_FLIGHT, DeploymentState, Offer, Report, move, said
+from ota.domain.deployment import DARK_AFTER, FAILURES, IN_FLIGHT, STRANDED, DeploymentState, Offer, Report, move, said
 from ota.models import Deployment, Rollout
 from protocol.errors import Reason
 from protocol.messages import ReportedState
@@ -97,12 +97,16 @@ def time_out(rollout: Rollout, hours: float, now: dt.datetime) -> int:
 
 
 def _note_returned(rows: QuerySet[Deployment], now: dt.datetime) -> None:
-    """Frames that know of the order to go back and neither play nor fetch the release any more have returned."""
+    """Frames that know of the order to go back and neither play nor fetch the release any more have returned. One that
+    had committed before it heard, and has nothing to go back to, keeps the release, and nobody waits for it."""
     known = Q(frame__reported__desired_version__gte=F("desired_version"))
     still = Q(frame__reported__release=F("rollout__release")) | Q(frame__reported__target=F("rollout__release"))
-    rows = rows.filter(known, state=DeploymentState.RETURNING).exclude(still)
-    returned = Deployment.objects.filter(pk__in=rows.values("pk"))
+    rows = rows.filter(known, state=DeploymentState.RETURNING)
+    returned = Deployment.objects.filter(pk__in=rows.exclude(still).values("pk"))
     returned.update(state=DeploymentState.RETURNED, returned_at=now, updated_at=now)
+    keeps = Q(frame__reported__release=F("rollout__release"), frame__reported__state__in=("idle", "committed"))
+    stranded = Deployment.objects.filter(pk__in=rows.filter(keeps, former_release=None).values("pk"))
+    stranded.exclude(reason=STRANDED).update(reason=STRANDED, updated_at=now)
 
 
 def _follow(row: Deployment, report: Report, failure: tuple[str, str], now: dt.datetime) -> bool:

@@ -53,15 +53,16 @@ def members(rollout: Rollout) -> QuerySet[Frame]:
 
 def rivals(rollout: Rollout, frames: QuerySet[Frame]) -> QuerySet[Deployment]:
     """Deployments of these frames in rollouts under way whose priority is the same, those it supersedes left out."""
-    busy = Deployment.objects.filter(rollout__state__in=ACTIVE, rollout__priority=rollout.priority, frame__in=frames)
-    return busy.exclude(rollout__in=[rollout.pk, *superseded(rollout)])
+    same = Q(rollout__state__in=ACTIVE, rollout__priority=rollout.priority)
+    return keepers(rollout).filter(same, frame__in=frames).exclude(rollout__in=[rollout.pk, *superseded(rollout)])
 
 
 def free(rollout: Rollout, frames: QuerySet[Frame]) -> QuerySet[Frame]:
-    """Those of ``frames`` that no other rollout keeps; what it supersedes keeps none."""
-    return frames.exclude(
-        Exists(keepers(rollout).exclude(rollout__in=superseded(rollout)).filter(frame=OuterRef("pk")))
-    )
+    """Those of ``frames`` that no other rollout keeps: neither what it supersedes does, nor one of lower priority that
+    has offered nothing yet."""
+    others = keepers(rollout).exclude(rollout__in=superseded(rollout))
+    lower = Q(rollout__priority__lt=rollout.priority, state=DeploymentState.PENDING, offered_at=None)
+    return frames.exclude(Exists(others.exclude(lower).filter(frame=OuterRef("pk"))))
 
 
 def superseded(rollout: Rollout) -> list[int]:
