@@ -16,7 +16,7 @@ from ota.domain import assignment
 from ota.domain.analysis import logrank
 from ota.domain.analysis.evaluate import evaluate
 from ota.domain.analysis.policy import BREAKAGE, COMPLAINT, COMPLETION, DARK, POWER, Policy, Stage
-from ota.domain.analysis.table import HOURS, Arm, Days, Frames, IntArray, Sums, Table, build
+from ota.domain.analysis.table import HOURS, Arm, Days, FloatArray, Frames, IntArray, Sums, Table, build
 from ota.domain.analysis.verdict import Decision, Evidence, Verdict, judge
 
 LOOK_H = 3
@@ -35,6 +35,19 @@ class Result:
     metrics: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Slot:
+    """What was played since the last look, one entry for each playback that was heard of; ``complaints`` has one for
+    each frame, ``said`` the hour of its first one."""
+
+    frame: IntArray
+    hour: IntArray
+    done: NDArray[np.bool_]
+    logged: dict[str, FloatArray]
+    complaints: FloatArray
+    said: FloatArray
+
+
 class Ledger:
     """What telemetry has brought of one rollout so far: sums by frame and day, first events."""
 
@@ -49,8 +62,11 @@ class Ledger:
         self._drop = np.where(hit, effect.completion / effect.share, 0.0)
         self._fate = world.random.random(n)
         shape = (n, int(policy.last_day) + 1)
-        self.played, self.released, self.complained = np.zeros(shape), np.zeros(shape), np.zeros(shape)
+        self.played, self.released = np.zeros(shape), np.zeros(shape)
+        self.complaints = np.zeros(shape)
+        """Playbacks that were complained about."""
         self.sums = {name: np.zeros(shape) for name in (COMPLETION, *world.logs)}
+        self.power_squares = np.zeros(shape)  # of no use to us, but to others
         never = np.full(n, np.inf)
         self.first_h = {COMPLAINT: never.copy(), BREAKAGE: world.breaks_h.copy(), DARK: never.copy()}
         self._gone_h = never.copy()  # silenced for good by the release
@@ -65,7 +81,7 @@ class Ledger:
         self.offered_h[new] = self.now_h
         day = self.now_h // 24
         # What a frame did earlier on the day of its offer belongs to no arm.
-        for sums in (self.played, self.released, self.complained, *self.sums.values()):
+        for sums in (self.played, self.released, self.complaints, self.power_squares, *self.sums.values()):
             sums[new, day] = 0.0
         soon = self.now_h + INSTALL_H
         first = self.first_h[BREAKAGE]
@@ -89,33 +105,44 @@ class Ledger:
         self.played[:, day] += np.bincount(frame, minlength=n)
         self.released[:, day] += np.bincount(frame, has, n)
         self.sums[COMPLETION][:, day] += np.bincount(frame, done, n)
-        for name, values in self._day.logged.items():
-            value = values[part] + effect.power * has if name == POWER else values[part]
+        logged = {name: values[part] for name, values in self._day.logged.items()}
+        logged[POWER] = logged[POWER] + effect.power * has
+        for name, value in logged.items():
             self.sums[name][:, day] += np.bincount(frame, value, n)
+            if name == POWER:
+                self.power_squares[:, day] += np.bincount(frame, value**2, n)
         begun = self._day.incident[part] < self.world.incidents[frame] * np.where(has, effect.complaints, 1.0)
-        self._complain(frame, hour, begun, day)
+        complaints, said = self._complain(frame, hour, begun, day)
+        self.slot = Slot(frame, hour, done, logged, complaints, said)
         self.now_h += hours
         self._go_dark()
         if self.now_h % 24 == 0:
             self._open_day(day + 1)
 
-    def _complain(self, frame: IntArray, hour: IntArray, begun: NDArray[np.bool_], day: int) -> None:
-        """Complaints at the playbacks from an incident on, as many as it brings."""
+    def _complain(
+        self, frame: IntArray, hour: IntArray, begun: NDArray[np.bool_], day: int
+    ) -> tuple[FloatArray, FloatArray]:
+        """Complaints at the playbacks from an incident on, as many as it brings: how many of each frame, and when the
+        first was."""
         n = self.world.model.frames
         start = np.where(self._owed > 0, 0, len(frame))
         np.minimum.at(start, frame[begun], np.flatnonzero(begun))
         if begun.any():
             self._owed += self.world.complaints(np.bincount(frame[begun], minlength=n))
         now = np.flatnonzero(np.arange(len(frame)) >= start[frame])
-        self.complained[frame[now], day] = 1.0
-        np.minimum.at(self.first_h[COMPLAINT], frame[now], hour[now] + 0.5)
-        self._owed = np.maximum(0.0, self._owed - np.bincount(frame[now], minlength=n))
+        count = np.minimum(np.bincount(frame[now], minlength=n), self._owed)
+        self.complaints[:, day] += count
+        self._owed -= count
+        said = np.full(n, np.inf)
+        np.minimum.at(said, frame[now], hour[now] + 0.5)
+        self.first_h[COMPLAINT] = np.minimum(self.first_h[COMPLAINT], said)
+        return count, said
 
     def _go_dark(self) -> None:
         silent, model = self.world.silent_h, self.world.model
         away = (silent <= self.now_h) & (self.now_h < silent + model.silence_h)
-        contact = np.minimum(np.where(away, silent, float(self.now_h)), self._gone_h)
-        self.first_h[DARK] = logrank.first_dark(contact, self.first_h[DARK], float(self.now_h), self.policy)
+        self.contact_h = np.minimum(np.where(away, silent, float(self.now_h)), self._gone_h)
+        self.first_h[DARK] = logrank.first_dark(self.contact_h, self.first_h[DARK], float(self.now_h), self.policy)
 
     def table(self) -> Table:
         """The frame-day table of this hour, as the product sees it."""
@@ -142,7 +169,7 @@ class Ledger:
             day=rows % days,
             playbacks=count,
             under_release=self.released[:, :days].ravel()[rows],
-            complained=self.complained[:, :days].ravel()[rows],
+            complained=np.minimum(1.0, self.complaints[:, :days].ravel()[rows]),
             sums={
                 name: Sums(total[:, :days].ravel()[rows], count)
                 for name, total in self.sums.items()
@@ -156,6 +183,9 @@ class Ledger:
 class Look:
     """One look, for whoever watches a rollout."""
 
+    ledger: Ledger
+    stages: int
+    """How many are open."""
     table: Table
     stage: Stage
     in_stage_h: float
@@ -169,24 +199,28 @@ def run(
     stages: Sequence[Stage],
     policy: Policy,
     seed: Sequence[int],
-    watch: Callable[[Look], None] | None = None,
+    watch: Callable[[Look], bool] | None = None,
+    look_h: int = LOOK_H,
 ) -> Result:
-    """One rollout in a fleet of its own. ``watch`` sees every look."""
+    """One rollout in a fleet of its own, looked at every ``look_h`` hours (a part of a day). ``watch`` sees every look,
+    and says whether a rollback is overruled."""
     random = np.random.default_rng(seed)
-    ledger = Ledger(World(model, random), effect, [stage.share for stage in stages], random.bytes(8).hex(), policy)
+    salt = random.bytes(8).hex()
+    ledger = Ledger(World(model, random), effect, [stage.share for stage in stages], salt, policy)
     opened: list[float] = []
     tested = [stage for stage in stages if stage.share < 1.0]
     for stage in tested:
         ledger.offer(stage.share)
         opened.append(float(ledger.now_h))
         while True:
-            ledger.advance(LOOK_H)
+            ledger.advance(look_h)
             table, in_stage_h = ledger.table(), ledger.now_h - opened[-1]
             evidence = evaluate(table, stage, 0.0, policy)
             verdict = judge(evidence, stage, in_stage_h, policy)
-            if watch is not None:
-                watch(Look(table, stage, in_stage_h, evidence, verdict))
-            if verdict.decision is Decision.ROLLBACK:
+            overruled = watch is not None and watch(
+                Look(ledger, len(opened), table, stage, in_stage_h, evidence, verdict)
+            )
+            if verdict.decision is Decision.ROLLBACK and not overruled:
                 return Result(verdict.decision, float(ledger.now_h), tuple(opened), verdict.metrics)
             if verdict.decision is Decision.PROMOTE:
                 break

@@ -40,7 +40,7 @@ class Model:
     frames: int = 2300
     hardware: tuple[float, ...] = (0.7, 0.3)
     """Shares of the hardware strata."""
-    start_hour: int = 10
+    start_hour: int = 0
     """Local hour at which rollouts start."""
 
     activity_shape: float = 2.0
@@ -56,7 +56,8 @@ class Model:
     day_shock: float = 0.10
     """The same of a day, common to all frames of a hardware stratum."""
 
-    incidents: float = 0.003
+    incidents: float = 0.0015
+    """With two complaints each, 0.3 % of playbacks are complained about."""
     frailty_shape: float = 0.5
     """Of the gamma distribution of frames' incident rates (mean 1): variance 2."""
     complaints: float = 2.0
@@ -81,6 +82,8 @@ class Model:
 
 HARDER = Model(icc=0.2, frailty_shape=0.25, complaints=4.0)
 """Frames differ more, a few complain most, and in longer bursts."""
+FREQUENT = Model(incidents=0.003)
+"""Twice as many incidents: what is more often seen is sooner decided."""
 
 
 @dataclass(frozen=True, slots=True)
