@@ -46,6 +46,7 @@ VOICE = MODEL / "assets" / "voice-zh.wav"
 NAME = "talking-portrait"
 GROUP = "mandarin"
 EVERYONE = "everyone"
+BLANK = "blank"
 POLICY = ("--policy", "small-fleet", "--holdback", "0")
 BATCHES = [Batch("zh", 1_150, "zh"), Batch("en", 700, "en"), Batch("fr", 450, "fr")]
 """2,300 simulated frames, as many as are in the field; with the full agent 1,151 frames speak Mandarin."""
@@ -175,18 +176,22 @@ class Demo:
 
     async def _base_release(self) -> dict[str, dict[str, Any]]:
         """All frames run 1.0; returns them."""
-        say("\n=== talking-portrait 1.0 to all frames (the simulated ones were born with it)")
-        await self.ctl("groups", "create", EVERYONE, "--query", "")
-        await self.ctl("groups", "create", GROUP, "--query", "locale=zh")
+        say("\n=== talking-portrait 1.0 to the full agent, which is blank (the simulated frames were born with it)")
+        for name, query in ((BLANK, "simulated=false"), (EVERYONE, ""), (GROUP, "locale=zh")):
+            await self.ctl("groups", "create", name, "--query", query)
         what = ("--stages", "100", "--with-base-model")  # the full agent has no base model yet
-        ended = await self._roll_out("1.0", EVERYONE, *what, reason="the base release")
+        ended = await self._roll_out("1.0", BLANK, *what, reason="the base release")
         if ended["state"] != "succeeded":
             raise ServiceError(f"The rollout of 1.0 ended as {ended['state']}: {ended.get('reason', '')}")
-        frames = await self._frames()
-        behind = [name for name, frame in frames.items() if frame["release_name"] != f"{NAME} 1.0"]
-        if behind:
-            raise ServiceError(f"{len(behind)} frames do not run {NAME} 1.0, {behind[0]} among them.")
-        return frames
+        deadline = time.monotonic() + PATIENCE_S
+        while True:
+            frames = await self._frames()
+            behind = [name for name, frame in frames.items() if frame["release_name"] != f"{NAME} 1.0"]
+            if not behind:
+                return frames
+            if time.monotonic() > deadline:
+                raise ServiceError(f"{len(behind)} frames do not run {NAME} 1.0, {behind[0]} among them.")
+            await asyncio.sleep(FRAMES_EVERY_S)
 
     # --- the acts -----------------------------------------------------------------------------------------------------
 

@@ -29,6 +29,8 @@ USER = "ops"
 KEPT = "secrets.json"
 BIRTHS_AT_ONCE = 200
 """Connections to the birth endpoint; the next one is told to come again."""
+LOOK_EVERY_H = 3.0
+"""Of people's time, between two looks at the evidence where days pass in seconds."""
 PORT_PATIENCE_S = 15.0
 TOKEN_NAME = "standalone"  # noqa: S105  the name of a token
 
@@ -107,9 +109,16 @@ class Stack:
             "FORWARDED_ALLOW_IPS": "",
             "PYTHONUNBUFFERED": "1",
             "PYTHONPATH": str(ROOT),
-            # Whatever the caller's environment says: real frames never live by it.
-            "FRAMEFLEET_PEOPLE_CLOCK": "" if self.people_clock is None else str(self.people_clock),
+            **self._pace(),
         }
+
+    def _pace(self) -> dict[str, str]:
+        """Whatever the caller's environment says, real frames never live by people's clock."""
+        clock = self.people_clock
+        if clock is None:
+            return {"FRAMEFLEET_PEOPLE_CLOCK": ""}
+        every_s = clock.day_seconds * LOOK_EVERY_H / 24
+        return {"FRAMEFLEET_PEOPLE_CLOCK": str(clock), "FRAMEFLEET_LOOK_EVERY_S": f"{every_s:.3f}"}
 
     async def manage(self, supervisor: Supervisor, command: str, *arguments: str, timeout: float = 120) -> str:
         """Run ``manage.py command``; what it printed."""
