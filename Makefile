@@ -9,6 +9,7 @@
 #   make bench-idle      what an agent costs that has nothing to do (about a minute)
 #   make bench-model     a base model of 692 MB over MQTT to 5 frames, each killed once on the way (minutes, 7 GB of disk)
 #   make bench-powercut  cut the power at every change of the agent's disk, 10,000 times and more (about three minutes)
+#   make bench-canary    how soon and how safely gray releases are judged (QUICK=1: four minutes; SEED=N: the same again)
 #   make reference-model train and pack the reference model again (needs espeak-ng), then: make rknn
 #   make rknn            put the graph for the RK3588's NPU into the bundle and check it in the simulator (Python 3.11, x86-64)
 
@@ -18,7 +19,7 @@ BIN    := $(VENV)/bin
 TRAIN  := .venv-train
 RKNN   := .venv-rknn
 
-.PHONY: setup demo up test lint bench-pipeline bench-idle bench-model bench-powercut format reference-model rknn clean
+.PHONY: setup demo up test lint bench-pipeline bench-idle bench-model bench-powercut bench-canary format reference-model rknn clean
 .DELETE_ON_ERROR:
 
 setup: $(VENV)/run.installed
@@ -65,6 +66,9 @@ bench-model: $(VENV)/dev.installed
 
 bench-powercut: $(VENV)/dev.installed
 	$(BIN)/python -m benchmarks.powercut
+
+bench-canary: $(VENV)/dev.installed
+	@OPENBLAS_NUM_THREADS=1 $(BIN)/python -m benchmarks.canary $(if $(QUICK),--quick) $(if $(SEED),--seed $(SEED))
 
 format: $(VENV)/dev.installed
 	$(BIN)/ruff check --fix --quiet .
