@@ -4,7 +4,7 @@ from argparse import ArgumentParser, Namespace
 from typing import Any
 
 from framectl.client import Client
-from framectl.commands import rollout_acts, rollout_plan, rollout_watch
+from framectl.commands import rollout_acts, rollout_plan, rollout_preview, rollout_watch
 from framectl.errors import CommandFailed
 from framectl.output import show, table
 
@@ -30,6 +30,7 @@ def add_parser(groups: Any, common: ArgumentParser) -> None:
     rollout_plan.add_arguments(draft)
     draft.add_argument("--reason", default="")
     draft.set_defaults(run=_draft)
+    rollout_preview.add_parser(commands, common)
     watch = commands.add_parser("watch", parents=[common], help="live progress until the rollout ends")
     watch.add_argument("id", type=int)
     watch.add_argument("--timeout", type=float, metavar="S", help="give up after this many seconds")

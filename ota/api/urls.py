@@ -7,6 +7,7 @@ from ota.api.explain import DriftList, Explain, Standing
 from ota.api.lifecycle import FrameCommand
 from ota.api.pins import FramePin, RolloutFreeze, RolloutLift
 from ota.api.plans import Policies
+from ota.api.previews import PreviewDraft, PreviewPlan
 from ota.api.releases import ReleaseDetail, ReleaseList
 from ota.api.repository import OnlineKeys, Repository, RepositoryDocument
 from ota.api.rollouts import RolloutCommand, RolloutComment, RolloutList, RolloutView
@@ -27,9 +28,11 @@ urlpatterns = [
     path("releases/<str:name>/<str:version>/", ReleaseDetail.as_view()),
     path("rollouts/", RolloutList.as_view()),
     path("rollouts/policies/", Policies.as_view()),
+    path("rollouts/preview/", PreviewPlan.as_view()),
     path("rollouts/freeze/", RolloutFreeze.as_view()),
     path("rollouts/lift/", RolloutLift.as_view()),
     path("rollouts/<int:rollout_id>/", RolloutView.as_view()),
+    path("rollouts/<int:rollout_id>/preview/", PreviewDraft.as_view()),
     path("rollouts/<int:rollout_id>/comment/", RolloutComment.as_view()),
     path("rollouts/<int:rollout_id>/explain/<str:frame_id>/", Explain.as_view()),
     path("rollouts/<int:rollout_id>/<str:kind>/", RolloutCommand.as_view()),
