@@ -55,12 +55,11 @@ class MeasureTest:
         self.spread: Spread = fleet.measures[measure.name]
         a, rests = fleet.activity, fleet.activity * fleet.baseline_days + self.spread.prior
         f, drift = self.spread.within, self.spread.drift
-        # At the beginning, and of a frame that never plays, nothing is known: 0, even where f is 0.
-        known = [(a * t, f * (1 + a * t / rests) + drift * a * t) for t in schedule.days]
         typical = schedule.typical
         n = typical * schedule.days[:, None]
-        x = 1 + n / (typical * fleet.baseline_days + self.spread.prior)
-        self.gain = np.asarray((n / (f * x + drift * n)).mean(axis=1))
+        noise = f * (1 + n / (typical * fleet.baseline_days + self.spread.prior)) + drift * n
+        # At the beginning, and of a frame that never plays, nothing is known: 0, even where f is 0.
+        self.gain = np.divide(n, noise, out=np.zeros_like(n), where=n > 0).mean(axis=1)
         self.lasting = float((f * a**2 / rests + drift * a**2).mean())
         self.uneven = 2 * float((a**2).mean()) / schedule.activity**2
         runs = schedule.runs

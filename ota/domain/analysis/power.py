@@ -6,7 +6,7 @@ It is taken for a rollout without effect that began then, and looked at after a 
     a_i        = playbacks of frame i per day
     f, f_d     of E[R_i^2 / n_i] = f x_i + f_d n_i,  x_i = 1 + n_i / (p_i + k)                       (``estimator``)
     lambda_i   = l_i K / sum_j l_j t_j,  l_i predicted from before the past                           (``baseline``)
-    q          of E[(k_i - m_i)^2 / m_i] = q (1 + t / H),  m_i = lambda_i t_i,  H = H_0 + 1 / (phi mu)
+    q          of E[(k_i - m_i)^2] = q (1 + t / H) m_i, t a quarter of the past,  H = H_0 + 1 / (phi mu)
     h_g        = first complaints in stratum g / days until them                                       (``logrank``)
 
 | symbol | meaning | unit |
@@ -29,6 +29,7 @@ Sources: those of the modules named; Breslow, "Extra-Poisson variation in log-li
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 
@@ -91,7 +92,7 @@ def learn(past: Table, policy: Policy, baseline_days: float = 28.0) -> Fleet:
     seen = sum_by(after.days.frame, after.days.complained, len(frames))
     rates = rates * (float(seen.sum()) / max(float((rates * days).sum()), 1e-9))
     memory = _memory(before, policy)
-    burst = _burst(seen, rates * days, 1 + float(days.mean()) / memory, policy)
+    burst = _burst(after, rates, memory, policy)
     risk = logrank.risk_strata(rates, policy)
     return Fleet(
         activity=np.divide(played, time, out=np.zeros(len(frames)), where=time > 0),
@@ -166,12 +167,27 @@ def _memory(before: Table, policy: Policy) -> float:
     return time / len(before.frames) + time / (phi * total)
 
 
-def _burst(seen: FloatArray, expected: FloatArray, spread: float, policy: Policy) -> float:
-    """q: at least 1, and 1 where complaints are too few to tell. ``spread`` is 1 + t / H."""
-    if seen.sum() < policy.frailty_events:
+def _burst(after: Table, rates: FloatArray, memory: float, policy: Policy) -> float:
+    """q: at least 1, and 1 where complaints are too few to tell. Rollouts look at days, not at months, so it is asked
+    of four parts of the past, each by itself."""
+    days = after.days
+    if not len(days) or days.complained.sum() < policy.frailty_events:
         return 1.0
-    some = expected > 0
-    return max(1.0, float(((seen - expected)[some] ** 2).sum() / expected[some].sum()) / spread)
+    first, end = int(days.day.min()), after.now_h / HOURS
+    edges = np.floor(np.linspace(first, end, 5))
+    start, until = after.start_h() / HOURS, after.end_h() / HOURS
+    squares = total = length = 0.0
+    for low, high in pairwise(edges.tolist()):
+        here = (days.day >= low) & (days.day < high)
+        seen = sum_by(days.frame[here], days.complained[here], len(rates))
+        time = np.clip(np.minimum(until, high) - np.maximum(start, low), 0.0, None)
+        expected = rates * time
+        # A part may be a bad week for everybody: that is no burst.
+        expected *= float(seen.sum()) / max(float(expected.sum()), 1e-9)
+        squares += float(((seen - expected) ** 2).sum())
+        total += float(seen.sum())
+        length += (high - low) / 4
+    return max(1.0, squares / total / (1 + length / memory))
 
 
 def _hazards(past: Table, risk: IntArray, rates: FloatArray, time: FloatArray) -> FloatArray:

@@ -19,6 +19,8 @@ from ota.domain.analysis.table import HOURS, FloatArray, IntArray
 
 LOOK_H = 3.0
 """Hours between looks."""
+_TYPICAL = 200
+"""Frames that stand for all: quantiles of how often frames play."""
 
 
 class Schedule:
@@ -40,7 +42,8 @@ class Schedule:
         days = np.arange(self.looks + 2) * self.step
         self.days = days
         need = policy.frame_playbacks
-        self._played = np.array([float(pdtrc(need - 1, fleet.activity * day).mean()) for day in days])
+        self.typical = np.quantile(fleet.activity, (np.arange(_TYPICAL) + 0.5) / _TYPICAL)
+        self._played = np.asarray(pdtrc(need - 1, self.typical * days[:, None]).mean(axis=1))
 
     def move(self, look: int) -> NDArray[np.bool_]:
         """To the next look: whose rollout still goes on."""
