@@ -100,7 +100,7 @@ def test_the_stages_offered_are_the_strictest_that_decide_in_time() -> None:
 
 
 def test_too_small_is_said_in_a_sentence() -> None:
-    found = preview(fleet(80), STAGES, QUICK, harms=())
+    found = preview(fleet(80), SMALL_FLEET_STAGES, QUICK, harms=())
     assert found.shortage is Shortage.TOO_SMALL
     assert found.reason.startswith("80 frames are too few for these margins: of harmless releases only ")
     assert "let a person decide" in found.reason
