@@ -2,6 +2,7 @@
 
 import datetime as dt
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -17,6 +18,8 @@ START = dt.datetime(2026, 3, 2, tzinfo=dt.UTC)
 BEFORE = "b" * 64
 """Digest of the release that everybody ran before."""
 SALT = "5" * 32
+MakeFleet = Callable[..., "Fleet"]
+"""``make_fleet``, as a fixture."""
 HOUR = dt.timedelta(hours=1)
 DAY = dt.timedelta(days=1)
 
@@ -31,10 +34,10 @@ class People:
     playbacks: float = 6.0
 
 
-def plan(share: float = 0.25, **more: object) -> Plan:
-    """One stage gated by evidence, everybody else, and a holdback."""
-    margins = {"completion": 0.15, "power": 0.20}
-    stage = StagePlan(share=share, gate=GateKind.EVIDENCE, dwell_h=24, margins=margins)
+def plan(completion: float = 0.15, power: float = 0.20, **more: object) -> Plan:
+    """One stage gated by evidence with these margins, everybody else, and a holdback."""
+    margins = {"completion": completion, "power": power}
+    stage = StagePlan(share=0.25, gate=GateKind.EVIDENCE, dwell_h=24, margins=margins)
     return Plan(stages=[stage, StagePlan(share=1.0)], **{"holdback": 0.05, **more})  # type: ignore[arg-type]
 
 

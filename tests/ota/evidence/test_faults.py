@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from fleet.models import Frame
-from ota.domain.analysis import evaluate as analysis
+from fleet.models import Frame, FrameDay, PowerSample
+from ota.domain.analysis import estimator
 from ota.models import Look, Rollout
-from ota.services import evidence, rollouts
+from ota.services import evidence, evidence_table, rollouts
 from tests.ota.evidence.fleet import BEFORE, DAY, HOUR, START, Fleet, People
 
 pytestmark = pytest.mark.django_db
@@ -126,14 +126,14 @@ def test_a_metric_that_fails_holds_and_takes_no_other_with_it(
     fleet: Fleet, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     rollout = lived(fleet, days=6)
-    real = analysis.sample
+    real = estimator.sample
 
     def broken(table: Any, measure: Any, policy: Any) -> Any:
         if measure.name == "power":
             raise FloatingPointError("overflow encountered in multiply")
         return real(table, measure, policy)
 
-    monkeypatch.setattr(analysis, "sample", broken)
+    monkeypatch.setattr("ota.domain.analysis.evaluate.sample", broken)
     found = look(rollout, START + 6 * DAY)
     assert (found.decision, found.reason, found.metrics) == ("hold", "missing", ["power"])
     assert "power" not in {one["name"] for one in found.evidence["metrics"]}
@@ -142,13 +142,9 @@ def test_a_metric_that_fails_holds_and_takes_no_other_with_it(
 
 
 def test_a_broken_meter_shields_no_harm(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
-    from fleet.models import FrameDay
-
     rollout = lived(fleet, canaries=WORSE)
     canaries = rollout.deployments.filter(offered_at__isnull=False).values("frame_id")
     FrameDay.objects.filter(frame__in=canaries, day__gte=START.date()).update(power_sum_w=0, power_samples=0)
-    from fleet.models import PowerSample
-
     PowerSample.objects.all().delete()
     found = look(rollout, START + 3 * DAY)
     assert (found.decision, found.metrics) == ("rollback", ["completion"])
@@ -159,7 +155,7 @@ def test_a_rollout_that_cannot_be_looked_at_holds_and_holds_up_no_other(
 ) -> None:
     first = fleet.begin()
     assert look(first, START + HOUR)
-    real = evidence.evidence_table.read
+    real = evidence_table.read
 
     def broken(rollout: Rollout, now: dt.datetime) -> Any:
         if rollout.pk == first.pk:
@@ -171,7 +167,7 @@ def test_a_rollout_that_cannot_be_looked_at_holds_and_holds_up_no_other(
         began_at=START, created_by="ops",
     )  # fmt: skip
     second.stages.create(number=1, share=0.25, opened_at=START)
-    monkeypatch.setattr(evidence.evidence_table, "read", broken)
+    monkeypatch.setattr(evidence_table, "read", broken)
     assert evidence.evaluate_all(START + 2 * HOUR) == 2
     failed, fine = (Look.objects.filter(rollout=one).order_by("-id")[0] for one in (first, second))
     assert (failed.decision, failed.reason) == ("hold", "missing")

@@ -2,6 +2,7 @@
 
 import datetime as dt
 import random
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from fleet.services.ingest import Batches, ingest
 from ota.models import Look, Rollout
 from ota.services import evidence
 from protocol.messages import AnyEvent, Complaint, PlaybackEvent, PowerSample, TelemetryBatch
-from tests.ota.evidence.fleet import DAY, HOUR, START, Fleet
+from tests.ota.evidence.fleet import DAY, HOUR, START, MakeFleet
 
 pytestmark = pytest.mark.django_db
 
@@ -21,9 +22,8 @@ NOW = START + 3 * DAY
 
 
 @pytest.fixture
-def rollout(make_fleet) -> Rollout:  # type: ignore[no-untyped-def]
-    fleet: Fleet = make_fleet(count=100)
-    return fleet.begin(at=BEGAN)
+def rollout(make_fleet: MakeFleet) -> Rollout:
+    return make_fleet(count=100).begin(at=BEGAN)
 
 
 def told(rollout: Rollout, skew: dict[str, dt.timedelta] | None = None) -> Batches:
@@ -37,7 +37,7 @@ def told(rollout: Rollout, skew: dict[str, dt.timedelta] | None = None) -> Batch
             for hour in sorted(draw.integers(0, 23, draw.poisson(5))):
                 at = START + day * DAY + (int(hour) + 0.5) * HOUR
                 has = row.offered_at is not None and at >= row.offered_at
-                common = {"at": millis(at + wrong), "release": rollout.release_id if has else "b" * 64}
+                common: dict[str, Any] = {"at": millis(at + wrong), "release": rollout.release_id if has else "b" * 64}
                 film = f"{row.pk:016x}{seq:016x}"
                 events.append(
                     PlaybackEvent(

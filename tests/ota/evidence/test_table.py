@@ -11,7 +11,7 @@ from ota.domain.analysis.table import Arm, Table
 from ota.models import Deployment, Rollout
 from ota.services import evidence
 from ota.services.evidence_rows import CRASHES
-from tests.ota.evidence.fleet import BEFORE, DAY, HOUR, START, Fleet
+from tests.ota.evidence.fleet import BEFORE, DAY, HOUR, START, Fleet, MakeFleet
 
 pytestmark = pytest.mark.django_db
 
@@ -20,7 +20,7 @@ NOW = START + 3 * DAY
 
 
 @pytest.fixture
-def fleet(make_fleet) -> Fleet:  # type: ignore[no-untyped-def]
+def fleet(make_fleet: MakeFleet) -> Fleet:
     return make_fleet(count=12)
 
 
