@@ -124,7 +124,7 @@ class Simulator:
             for number, (frame, driver) in enumerate(zip(self.frames, self.drivers, strict=True)):
                 if frame.settled and (number + beat) % self._turns:
                     continue
-                _live_on(frame, driver, until)
+                live_on(frame, driver, until)
                 if number % 100 == 99:
                     await asyncio.sleep(0)  # messages go before people
             if time.monotonic() - self._tidied > TIDY_EVERY_S:
@@ -146,7 +146,8 @@ class Simulator:
         return self._names[release]
 
 
-def _live_on(frame: SimulatedFrame, driver: FrameDriver, until_ms: int) -> None:
+def live_on(frame: SimulatedFrame, driver: FrameDriver, until_ms: int) -> None:
+    """Let the people of one frame live, and have the frame say what there is to say."""
     lived = frame.live(until_ms)
     if lived.events:
         driver.wake_up()

@@ -47,7 +47,8 @@ NAME = "talking-portrait"
 GROUP = "mandarin"
 EVERYONE = "everyone"
 BLANK = "blank"
-POLICY = ("--policy", "small-fleet", "--holdback", "0")
+POLICY = ("--policy", "small-fleet", "--holdback", "0", "--timeout-h", "2000")
+"""Downloads and trials take real time: a frame that is at it for minutes has not failed, though days of people pass."""
 BATCHES = [Batch("zh", 1_150, "zh"), Batch("en", 700, "en"), Batch("fr", 450, "fr")]
 """2,300 simulated frames, as many as are in the field; with the full agent 1,151 frames speak Mandarin."""
 DAY_SECONDS = 18.0

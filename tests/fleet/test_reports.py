@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from fleet.models import Frame, HealthEvent, ReportedState
-from fleet.services.reports import note_health, record_hello, record_hellos, record_reported
+from fleet.services.reports import note_health, record_hello, record_hellos, record_reported, record_reports
 from protocol.errors import Reason
 from protocol.messages import Failure
 from tests.fleet.factories import RELEASE, hello, make_frame, reported
@@ -92,3 +92,19 @@ def test_what_the_backend_notes_about_a_frame_cannot_flood() -> None:
     assert note_health("frame-1", "wrong_identity", "Why later.", NOW + timedelta(seconds=61))
     assert HealthEvent.objects.count() == 3
     assert not note_health("stranger", "wrong_identity", "Who?", NOW)
+
+
+def test_of_many_reports_at_once_each_frames_newest_is_kept() -> None:
+    for frame in ("frame-1", "frame-2"):
+        make_frame(frame)
+    said = [
+        ("frame-1", reported(sequence=3, state="trial")),
+        ("frame-2", reported("frame-2", sequence=1, state="staged")),
+        ("stranger", reported("stranger")),
+        ("frame-1", reported(sequence=2, state="downloading")),
+        ("frame-1", reported(sequence=4, state="committed")),
+    ]
+    assert record_reports(said, NOW) == [said[0], said[1], said[4]], "neither strangers nor what is stale"
+    kept = dict(ReportedState.objects.values_list("frame_id", "state"))
+    assert kept == {"frame-1": "committed", "frame-2": "staged"}
+    assert set(Frame.objects.values_list("last_seen", flat=True)) == {NOW}

@@ -86,6 +86,16 @@ def test_a_frame_that_stays_connected_greets_again_after_hours() -> None:
     assert frame.session.deadline > first + HELLO_AGAIN_S / 2
 
 
+def test_a_greeting_out_of_turn_puts_off_nothing_and_needs_a_connection() -> None:
+    frame = Frame()
+    assert frame.session.greet() == []
+    frame.session.connected(0.0)
+    frame.session.received(ACK, ack(), 0.1)
+    due = frame.session.deadline
+    assert hellos(frame.session.greet()) == 1
+    assert frame.session.deadline == due
+
+
 def test_hello_is_repeated_with_backoff_until_an_ack_answers() -> None:
     frame = Frame()
     commands = frame.session.connected(0.0)
