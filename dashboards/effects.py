@@ -1,6 +1,6 @@
 """A guardrail's effect, canary minus control, as people read it: points, watts, times as many, per cent. Pure."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import exp
 
@@ -84,6 +84,12 @@ def effect(metric: str, value: float | None) -> str:
         return "–"
     known = scale(metric)
     return known.write(known.axis(value))
+
+
+def margins(given: Mapping[str, float]) -> tuple[str, ...]:
+    """All that a stage asks, always in the same order."""
+    known = [name for name in policy.MARGINED if name in given]
+    return tuple(margin(name, given[name]) for name in [*known, *sorted(set(given) - set(known))])
 
 
 def margin(metric: str, value: float) -> str:

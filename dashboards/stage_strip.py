@@ -106,7 +106,7 @@ def _card(rollout: RolloutSummary, stage: StageDetail, step: StagePlan | None, n
         time=_stage_time(rollout, stage, step, now),
         waits=_waits(stage.counts["trial"]) if state == "open" else "",
         gate="" if last else GATE.get(stage.gate, stage.gate),
-        margins=tuple(effects.margin(name, margin) for name, margin in step.margins.items()) if step else (),
+        margins=effects.margins(step.margins) if step else (),
     )
 
 

@@ -13,7 +13,7 @@ from dashboards.views.login import Login, Logout, login_code
 from dashboards.views.metrics import metrics
 from dashboards.views.overview import overview
 from dashboards.views.pins import pin, unpin
-from dashboards.views.rollout_new import rollout_new
+from dashboards.views.rollout_new import draft_preview, rollout_new
 from dashboards.views.rollouts import command, rollout, rollout_list
 from dashboards.views.segments import segment_list
 from dashboards.views.two_factor import change, qr, two_factor
@@ -36,6 +36,7 @@ urlpatterns = [
     path("rollouts/lift/", lift, name="lift"),
     path("rollouts/<int:rollout_id>/", rollout, name="rollout"),
     path("rollouts/<int:rollout_id>/comment/", comment, name="rollout_comment"),
+    path("rollouts/<int:rollout_id>/preview/", draft_preview, name="draft_preview"),
     path("rollouts/<int:rollout_id>/explain/", explanation, name="explanation"),
     path("rollouts/<int:rollout_id>/<slug:kind>/", command, name="rollout_command"),
     path("frames/", frame_list, name="frames"),

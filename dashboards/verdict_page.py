@@ -168,12 +168,12 @@ def pictures(
     *,
     simulated: bool,
 ) -> list[Picture]:
-    """Small multiples of every metric with an estimate: those that a stage limits, and others that have one."""
+    """Small multiples of every metric that has an estimate."""
     note = _("Simulated people's days") if simulated else ""
     enough = {
         metric.name for metric in (verdict.metrics if verdict else ()) if metric.standing is not Standing.NOT_ENOUGH
     }
-    found = [name for name in MARGINED if name in histories]
+    found = [name for name in MARGINED if any(point.estimate is not None for point in histories.get(name, ()))]
     return [_picture(name, histories[name], name in enough, marks, note) for name in found]
 
 
@@ -192,8 +192,6 @@ def _picture(name: str, history: Sequence[HistoryPoint], enough: bool, marks: Se
         if point.estimate is not None and point.low is not None and point.high is not None
     ]
     title = guardrail(name)
-    if not points:
-        return Picture(name, title, mark_safe(""), (), note, _("Not enough evidence yet."))
     newest = next(point for point in reversed(history) if point.estimate is not None)
     svg = band_chart(
         chart_id=f"guardrail-{name}",
@@ -202,7 +200,7 @@ def _picture(name: str, history: Sequence[HistoryPoint], enough: bool, marks: Se
         points=points,
         neutral=known.neutral,
         legend=(
-            _("canary against control, {unit}").format(unit=known.unit),
+            str(known.unit),
             pgettext("confidence sequence", "band"),
             pgettext("guardrail", "limit"),
         ),

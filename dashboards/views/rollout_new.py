@@ -1,15 +1,14 @@
 """Planning a rollout: the form, its preview, keeping it as a draft, starting it."""
 
-from typing import Any
-
 from django.contrib import messages
 from django.http import HttpRequest, HttpResponse
-from django.shortcuts import redirect, render
+from django.shortcuts import get_object_or_404, redirect, render
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_http_methods
 
 from dashboards import causes, selectors
 from dashboards.plan_form import MAX_TEXT, PLAIN, Problem, Typed, plan_of
+from dashboards.preview_page import Previewed, previewed
 from dashboards.views import freezes
 from dashboards.views.pages import needs, page
 from dashboards.views.reasons import problem_with
@@ -17,10 +16,12 @@ from dashboards.words_verdict import GATE_NAME, GUARDRAIL, POLICY
 from fleet import clock
 from fleet.models import FrameGroup
 from fleet.permissions import Action
-from ota.domain.plan import GateKind, Plan
-from ota.domain.rollout import NotAllowed
+from ota.domain.plan import GateKind, Plan, PlanRefused
+from ota.domain.rollout import NotAllowed, RolloutState
 from ota.models import Release, Rollout
+from ota.selectors_preview import preview
 from ota.services import rollouts as services
+from ota.services.facts import plan_of as kept_plan
 from protocol.errors import Refused
 
 BENEFITS = ("completion", "complaint")
@@ -36,6 +37,9 @@ def rollout_new(request: HttpRequest) -> HttpResponse:
     typed = Typed.of(request.POST.dict(), defaults=False)
     try:
         release, group, plan = _read(typed)
+        if "preview" in request.POST:
+            found = preview(release, group, plan, base_model=bool(typed["base_model"]))
+            return _form(request, typed, shown=previewed(found))
         if sentence := problem_with(typed["reason"], MAX_TEXT):
             raise Problem(sentence, "reason")
         rollout = _make(request, typed, release, group, plan)
@@ -65,15 +69,37 @@ def _make(request: HttpRequest, typed: Typed, release: Release, group: FrameGrou
     return make(release, group, plan, actor, typed["reason"], base_model=bool(typed["base_model"]))
 
 
+@page
+def draft_preview(request: HttpRequest, rollout_id: int) -> HttpResponse:
+    """What a draft would do if it were started now."""
+    drafts = Rollout.objects.select_related("release", "group").filter(state=RolloutState.DRAFT)
+    draft = get_object_or_404(drafts, pk=rollout_id)
+    problem, shown = "", None
+    try:
+        found = preview(draft.release, draft.group, kept_plan(draft), base_model=draft.base_model, draft=draft)
+        shown = previewed(found)
+    except PlanRefused as refused:
+        problem = causes.said(refused.cause)
+    except Refused as refused:
+        problem = refused.detail
+    context = {"section": "rollouts", "rollout": draft, "preview": shown, "problem": problem}
+    return render(request, "dashboards/draft_preview.html", context)
+
+
 def _form(
-    request: HttpRequest, typed: Typed, *, preview: Any = None, problem: Problem | None = None, status: int = 200
+    request: HttpRequest,
+    typed: Typed,
+    *,
+    shown: Previewed | None = None,
+    problem: Problem | None = None,
+    status: int = 200,
 ) -> HttpResponse:
     context = {
         "section": "rollouts",
         "typed": typed.values,
         "problem": str(problem) if problem else "",
         "wrong": problem.name if problem else "",
-        "preview": preview,
+        "preview": shown,
         "releases": Release.objects.all(),
         "groups": FrameGroup.objects.all(),
         "policies": [*POLICY.items(), (PLAIN, _("Plain stages"))],

@@ -1,6 +1,7 @@
 """Planning a rollout in the console: the form, what it refuses, drafts and starts."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -10,11 +11,17 @@ from django.test import Client
 from django.utils import timezone, translation
 
 from dashboards.plan_form import Problem, Typed, plan_of
-from fleet.models import FrameGroup
+from dashboards.preview_page import WARNINGS, previewed
+from fleet.models import FrameDay, FrameGroup
 from fleet.permissions import Role
-from ota.domain.plan import GateKind, Window
+from ota.domain.analysis.preview import Shortage
+from ota.domain.plan import GateKind, Window, of_shares
 from ota.models import Rollout
+from ota.selectors_forecast import SHORT_HISTORY, Forecast, HarmHours, StageHours
+from ota.selectors_preview import preview
+from ota.services import pins
 from ota.services.facts import plan_of as kept_plan
+from tests.dashboards.test_causes import chinese
 from tests.dashboards.world import World
 from tests.fleet.factories import make_user
 
@@ -206,3 +213,91 @@ def test_the_form_refuses_forged_posts(user: Any, world: World) -> None:
     client = Client(enforce_csrf_checks=True)
     client.force_login(User.objects.get(username="rosa"))
     assert client.post("/rollouts/new/", form(world, start="1")).status_code == 403
+
+
+def test_a_preview_says_who_comes_when_and_who_is_left_out_and_starts_nothing(logged_in: Client, world: World) -> None:
+    pinned = next(frame for frame in world.frames if frame.locale == "en")
+    pins.pin(pinned.pk, None, "in the hall", "rosa")
+    answer = logged_in.post("/rollouts/new/", form(world, preview="1", reason="", per_minute="17"))
+    text = answer.content.decode()
+    assert answer.status_code == 200
+    assert "11 frames of 11 households can take part." in text
+    assert f"Frame {pinned.pk} is pinned (in the hall)" in text
+    assert "Nothing has been changed." in text
+    assert 'name="per_minute" value="17"' in text, "the form is there to be sent"
+    assert Rollout.objects.count() == 1
+    told = logged_in.post("/rollouts/new/", form(world, preview="1"), headers={"accept-language": "zh-hans"})
+    assert "可参加的相框 11 台" in told.content.decode()
+
+
+def test_a_group_too_small_for_a_verdict_is_warned_of_with_what_to_use_instead(logged_in: Client, world: World) -> None:
+    FrameDay.objects.filter(frame__locale="en").delete()
+    given = form(world, preview="1", policy="small-fleet")
+    text = logged_in.post("/rollouts/new/", given).content.decode()
+    assert "days of history; 4 are needed" in text
+    assert "Use plain stages instead, at which a person decides" in text
+    told = logged_in.post("/rollouts/new/", given, headers={"accept-language": "zh-hans"}).content.decode()
+    assert "请改用由人工推进的普通阶段" in told
+
+
+def test_a_preview_of_a_group_that_another_rollout_has_says_it_cannot_start(logged_in: Client, world: World) -> None:
+    text = logged_in.post("/rollouts/new/", form(world, preview="1", group="mandarin")).content.decode()
+    assert "is under way on frames of the group mandarin" in text
+
+
+def test_a_draft_has_a_preview_and_others_have_none(logged_in: Client, world: World) -> None:
+    logged_in.post("/rollouts/new/", form(world, draft="1"))
+    draft = Rollout.objects.get(state="draft")
+    assert f'href="/rollouts/{draft.pk}/preview/"' in logged_in.get(f"/rollouts/{draft.pk}/").content.decode()
+    assert (
+        "12 frames of 12 households can take part." in logged_in.get(f"/rollouts/{draft.pk}/preview/").content.decode()
+    )
+    assert logged_in.get(f"/rollouts/{world.rollout.pk}/preview/").status_code == 404
+
+
+def forecast(**changes: Any) -> Forecast:
+    usual: dict[str, Any] = {
+        "history_days": 28,
+        "stages": (
+            StageHours(number=1, hours_median=48.0, hours_high=61.0, bottleneck="dwell"),
+            StageHours(number=2, hours_median=None, hours_high=None, bottleneck="completion"),
+        ),
+        "hours_median": 130.0,
+        "hours_high": None,
+        "promoted": 0.62,
+        "rolled_back": 0.01,
+        "harms": (HarmHours(metric="power", effect=0.2, rolled_back=0.99, hours_median=42.0, hours_high=60.0),),
+        "enough": False,
+        "warning": "English.",
+        "warning_code": Shortage.TOO_SMALL.value,
+        "warning_parameters": {"frames": 200, "percent": 62, "days": 28, "metric": "completion"},
+        "instead": "small-fleet",
+    }
+    return Forecast(**(usual | changes))
+
+
+def test_what_is_to_be_expected_is_told_stage_by_stage(world: World) -> None:
+    found = preview(world.fix, world.group, of_shares([0.1, 0.25]))
+    told = previewed(replace(found, forecast=forecast()))
+    assert [stage.expected for stage in told.stages] == [
+        "2 d 0 h (9 of 10: 2 d 13 h); the dwell takes longest",
+        "no verdict: Completion takes longest",
+    ]
+    assert told.warnings[0].startswith("200 frames are too few for these margins: only 62 % of harmless releases")
+    assert told.warnings[1] == "Use the policy for small fleets instead: this group is large enough for it."
+    assert told.facts[0] == "From 28 days of this group's past: 62 % of harmless releases would be promoted in time."
+    assert told.facts[1] == "Until the last verdict: 5 d 10 h in the middle; more than 1 in 10 reach none in time."
+    assert told.facts[2] == "Clear harm (Power +0.20 W): 99 % are rolled back, after 1 d 18 h in the middle."
+
+
+def test_a_warning_that_nobody_has_words_for_is_told_as_it_came(world: World) -> None:
+    found = preview(world.fix, world.group, of_shares([0.1]))
+    for strange in (forecast(warning_code="new_one", instead=None), forecast(warning_parameters={}, instead=None)):
+        assert previewed(replace(found, forecast=strange)).warnings == ("English.",)
+    assert previewed(replace(found, forecast=forecast(enough=True))).warnings == ()
+
+
+@pytest.mark.parametrize("code", [*Shortage, SHORT_HISTORY])
+def test_every_shortage_has_words_in_chinese(code: str) -> None:
+    with translation.override("zh-hans"):
+        assert chinese(str(WARNINGS[code]))
