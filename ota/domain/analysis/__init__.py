@@ -4,6 +4,12 @@
     evidence = evaluate(table, stage, telemetry_age_h, policy)  one look, all of it as frozen data   evaluate
     verdict = judge(evidence, stage, in_stage_h, policy)        ROLLBACK, PROMOTE or HOLD, and why   verdict
 
+Before and after a verdict:
+
+    preview(learn(past, policy), stages, policy)                hours to expect, is the group enough preview, power
+    rank(segments, complaints, playbacks, policy)               which households need a fix          triage
+    benefits(restrict(table, member), policy)                   did the fix fix it                   benefit, restrict
+
 Theory of operation
     1. The frame is the unit. Playbacks of one household resemble each other, complaints come in bursts; whoever counts
        playbacks as independent keeps finding harm in harmless releases.
@@ -33,6 +39,14 @@ What a caller has to know
     - Evidence is not accumulated here. Each look starts from the whole table, so late telemetry corrects itself;
       whoever acts on a ROLLBACK must remember it.
 
-Not built yet: the benefit in the targeted segment, triage of segments by excess complaints, the power calculation for
-previews, the peers that it is measured against, and the engine that calls it.
+    - A member of a segment is one by what was known before the first offer: a set that depends on what frames did
+      afterwards compares nothing (``restrict``).
+    - Two tables of one rollout, a segment and everybody else, are two chances of a false rollback: ask each with half
+      of alpha, and promote only if both do.
+    - A benefit's interval holds at all times, triage's does not: it is one look at days that lie behind, and a segment
+      that was chosen for its complaints complains less afterwards by itself. Only a control shows what a fix did.
+    - A preview promises nothing. ``learn`` wants the last weeks as a table from day 0 in which nobody was offered
+      anything; with what came before them as its history it knows how frames drift.
+
+Not built yet: several metrics that move together in a preview, and weights of a policy tuned to a fleet's own past.
 """

@@ -52,7 +52,8 @@ SENTENCES: dict[Shortage, str] = {
     ),
     Shortage.NO_CONTROL: "No stage leaves anybody to compare with: begin with a smaller share.",
 }
-"""For people; placeholders are filled from ``Preview.values``."""
+"""For people, in English: whoever speaks another language translates them by code. Placeholders are filled from
+``Preview.values``."""
 
 
 @dataclass(frozen=True, slots=True)
