@@ -41,8 +41,8 @@ What a caller has to know
 
     - A member of a segment is one by what was known before the first offer: a set that depends on what frames did
       afterwards compares nothing (``restrict``).
-    - Two tables of one rollout, a segment and everybody else, are two chances of a false rollback: ask each with half
-      of alpha, and promote only if both do.
+    - Two tables of one rollout, a segment and everybody else, are two chances of a false rollback: average their totals
+      before they are held against 1/alpha, which makes them one.
     - A benefit's interval holds at all times, triage's does not: it is one look at days that lie behind, and a segment
       that was chosen for its complaints complains less afterwards by itself. Only a control shows what a fix did.
     - A preview promises nothing. ``learn`` wants the last weeks as a table from day 0 in which nobody was offered
