@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 def make_fleet(release_1_0: "Release") -> "Callable[..., Fleet]":
     from tests.ota.evidence.fleet import Fleet
 
-    def make(count: int = 240, seed: int = 1) -> "Fleet":
+    def make(count: int = 160, seed: int = 1) -> "Fleet":
         return Fleet(release_1_0, count, seed)
 
     return make

@@ -2,14 +2,15 @@
 
 import datetime as dt
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
 from fleet.models import Complaint, Frame, FrameDay, FrameGroup, Playback, PowerSample
 from ota.domain.plan import GateKind, Plan, StagePlan
-from ota.models import Deployment, Release, Rollout
+from ota.models import Release, Rollout
 from ota.services import membership, rollouts
 from tests.ota.world import enrol
 
@@ -18,6 +19,7 @@ START = dt.datetime(2026, 3, 2, tzinfo=dt.UTC)
 BEFORE = "b" * 64
 """Digest of the release that everybody ran before."""
 SALT = "5" * 32
+Event = Playback | PowerSample | Complaint
 MakeFleet = Callable[..., "Fleet"]
 """``make_fleet``, as a fixture."""
 HOUR = dt.timedelta(hours=1)
@@ -46,7 +48,7 @@ class Fleet:
     """``count`` frames in one group, with 28 days of history before START."""
 
     release: Release
-    count: int = 240
+    count: int = 160
     seed: int = 1
     group: FrameGroup = field(init=False)
     random: np.random.Generator = field(init=False)
@@ -102,7 +104,6 @@ class Fleet:
         *,
         runs: str | None = None,
         controls_run: str = BEFORE,
-        until: dt.datetime | None = None,
     ) -> None:
         """Day ``day`` from START on: roll-ups, and on the day of an offer the events too. Canaries run ``runs`` (their
         release by default)."""
@@ -111,6 +112,7 @@ class Fleet:
         runs = rollout.release_id if runs is None else runs
         date = (START + day * DAY).date()
         days: list[FrameDay] = []
+        events: list[Event] = []
         for row in rollout.deployments.order_by("frame_id"):
             canary = row.offered_at is not None
             who = canaries if canary else others
@@ -134,45 +136,28 @@ class Fleet:
                 )
             )
             if row.offered_at is not None and row.offered_at.date() == date:
-                self._events(row, release, done, watts, bad)
-            elif bad:
-                self._events(row, release, done[:0], watts[:0], 1, day=day)
+                events += self._films(row.frame_id, row.offered_at, release, done, watts)
+            if bad:
+                events.append(self._complaint(row.frame_id, START + day * DAY + 20 * HOUR, release))
         FrameDay.objects.bulk_create(days)
-        seen = until or START + (day + 1) * DAY
-        Frame.objects.filter(deployments__rollout=rollout).update(last_seen=seen)
+        Playback.objects.bulk_create(one for one in events if isinstance(one, Playback))
+        PowerSample.objects.bulk_create(one for one in events if isinstance(one, PowerSample))
+        Complaint.objects.bulk_create(one for one in events if isinstance(one, Complaint))
+        Frame.objects.filter(deployments__rollout=rollout).update(last_seen=START + (day + 1) * DAY)
 
-    def _events(
-        self,
-        row: Deployment,
-        release: str,
-        done: "np.ndarray[tuple[int], np.dtype[np.bool_]]",
-        watts: "np.ndarray[tuple[int], np.dtype[np.float64]]",
-        complaints: int,
-        day: int = 0,
-    ) -> None:
-        """At half past some hour of the day after the offer."""
-        begin = row.offered_at if row.offered_at is not None and len(done) else START + day * DAY
-        assert begin is not None
-        left = max(1, int((begin.replace(hour=23, minute=59) - begin) / HOUR))
-
-        def common(place: int) -> dict[str, object]:
-            at = begin + HOUR * (place % left) + HOUR / 2
-            return {
-                "frame_id": row.frame_id,
-                "outbox_id": uuid.UUID(int=int(self.random.integers(1 << 62))),
-                "seq": place + 1,
-                "at": at,
-                "received_at": at,
-                "release": release,
-            }
-
+    def _films(self, frame_id: str, begin: dt.datetime, release: str, done: Any, watts: Any) -> Iterator[Event]:
+        """At half past the hours that are left of the day after ``begin``, with a power sample each."""
+        left = max(1, 23 - begin.hour)
         film = {"mode": "talking", "voice_s": 5.0, "video_s": 5.0, "watched_s": 5.0}
-        Playback.objects.bulk_create(
-            Playback(**common(i), playback_id=uuid.uuid4(), completed=bool(one), **film) for i, one in enumerate(done)
-        )
-        PowerSample.objects.bulk_create(
-            PowerSample(**common(i), window_s=5.0, total_w=float(one), estimated=False) for i, one in enumerate(watts)
-        )
-        Complaint.objects.bulk_create(
-            Complaint(**common(i), playback_id=uuid.uuid4(), kind="lips") for i in range(complaints)
-        )
+        for place, (completed, watt) in enumerate(zip(done, watts, strict=True)):
+            at = begin + HOUR * (place % left) + HOUR / 2
+            named = self._named(frame_id, at, release)
+            yield Playback(**named, **film, playback_id=uuid.uuid4(), completed=bool(completed))
+            yield PowerSample(**named, window_s=5.0, total_w=float(watt), estimated=False)
+
+    def _complaint(self, frame_id: str, at: dt.datetime, release: str) -> Complaint:
+        return Complaint(**self._named(frame_id, at, release), playback_id=uuid.uuid4(), kind="lips")
+
+    def _named(self, frame_id: str, at: dt.datetime, release: str) -> dict[str, Any]:
+        number = uuid.UUID(int=int(self.random.integers(1 << 62)))
+        return {"frame_id": frame_id, "outbox_id": number, "seq": 1, "at": at, "received_at": at, "release": release}
