@@ -10,6 +10,7 @@ import secrets
 from collections import defaultdict
 from collections.abc import Sequence
 
+from django.db import connection
 from django.db.models import Exists, F, OuterRef, Q, QuerySet
 from django.utils import timezone
 
@@ -23,13 +24,21 @@ from ota.locks import Lock, hold
 from ota.models import Deployment, Rollout
 from ota.selectors_fit import suited
 
-BATCH = 2_000
 ACTIVE = tuple(state.value for state in UNDER_WAY)
 SALT_DRAWS = 16
 ENLIST_EVERY = dt.timedelta(minutes=1)
 """Real time: asking the whole group costs something."""
 FOLLOWED_SUCCESSES = 20
 """Finished rollouts that take newcomers in at one tick, those that have waited longest."""
+
+_ENLISTED = """
+    INSERT INTO ota_deployment (rollout_id, frame_id, u, stage, arm, state, reason, detail, desired_version, attempts,
+                                entered_at, updated_at)
+    SELECT %(rollout)s, n.frame, n.u, n.stage, n.arm, 'pending', '', '', 0, 0, %(now)s, %(now)s
+    FROM unnest(%(frames)s::text[], %(numbers)s::float8[], %(stages)s::int[], %(arms)s::text[])
+         AS n (frame, u, stage, arm)
+    ON CONFLICT DO NOTHING
+"""
 
 
 def draw_salt(group: FrameGroup, shares: Sequence[float]) -> str:
@@ -82,12 +91,20 @@ def enlist(rollout: Rollout, plan: Plan, now: dt.datetime) -> None:
     free_now = wanted.exclude(Exists(keepers(rollout).exclude(rollout=rollout).filter(frame=OuterRef("pk"))))
     _return(rollout, shares, free_now)
     fresh = free_now.exclude(Exists(rollout.deployments.filter(frame=OuterRef("pk")))).order_by("pk")
-    rows = []
-    for frame_id, household in fresh.values_list("pk", "household_id"):
-        u = household_number(rollout.salt, household)
-        which, stage = arm(u, shares, plan.holdback), stage_of(u, shares)
-        rows.append(Deployment(rollout=rollout, frame_id=frame_id, u=u, arm=which, stage=stage, entered_at=now))
-    Deployment.objects.bulk_create(rows, batch_size=BATCH, ignore_conflicts=True)
+    found = list(fresh.values_list("pk", "household_id"))
+    numbers = [household_number(rollout.salt, household) for _, household in found]
+    with connection.cursor() as cursor:
+        cursor.execute(
+            _ENLISTED,
+            {
+                "rollout": rollout.pk,
+                "now": now,
+                "frames": [frame_id for frame_id, _ in found],
+                "numbers": numbers,
+                "stages": [stage_of(u, shares) for u in numbers],
+                "arms": [arm(u, shares, plan.holdback) for u in numbers],
+            },
+        )
     rollout.enlisted_at = timezone.now()
     Rollout.objects.filter(pk=rollout.pk).update(enlisted_at=rollout.enlisted_at)
 

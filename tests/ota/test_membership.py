@@ -96,6 +96,7 @@ def test_the_group_is_looked_at_once_a_minute(
     rollout = tick(rollouts.start(release_1_1, zh, [1.0], "li", ""))
     frames(2, "new")
     assert tick(rollout).deployments.count() == 3
+    assert rollout.enlisted_at is not None
     Rollout.objects.update(enlisted_at=rollout.enlisted_at - dt.timedelta(minutes=1))
     assert tick(rollout).deployments.count() == 5
 
