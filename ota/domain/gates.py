@@ -121,8 +121,9 @@ def _committed(_rollout: "Rollout", _number: int, _facts: Facts, _now: datetime)
     return None
 
 
-def _manual(_rollout: "Rollout", number: int, _facts: Facts, _now: datetime) -> Cause | None:
-    return Cause(Code.WAITS_PERSON, {"stage": number})
+def _manual(rollout: "Rollout", number: int, _facts: Facts, _now: datetime) -> Cause | None:
+    # After the last stage there is nothing to advance to, so nobody could let the rollout end.
+    return Cause(Code.WAITS_PERSON, {"stage": number}) if number < len(rollout.stages) else None
 
 
 def _evidence(_rollout: "Rollout", number: int, facts: Facts, now: datetime) -> Cause | None:

@@ -157,6 +157,10 @@ def test_a_manual_gate_waits_for_a_person() -> None:
     assert waits_for(done, facts(committed=9), NOW) == Cause(Code.WAITS_PERSON, {"stage": 1})
 
 
+def test_a_manual_gate_on_the_last_stage_keeps_no_rollout_from_ending() -> None:
+    assert decide(rollout(True, gate=GateKind.MANUAL), facts(committed=9), NOW) == [CompleteStage(1), Succeed()]
+
+
 def test_a_stage_stays_open_for_its_dwell() -> None:
     stays = rollout(True, False, dwell_h=24.0)
     soon = NOW + dt.timedelta(hours=23, minutes=30)
