@@ -11,7 +11,7 @@ from fleet.models import Frame, FrameGroup
 from ota.domain import schedule
 from ota.domain.plan import Blackout, Plan, StagePlan, Window
 from ota.models import Deployment, DesiredState, Release, Rollout
-from ota.services import freezes, offers, rollouts
+from ota.services import freezes, membership, offers, rollouts
 from protocol.errors import Reason
 from tests.ota.world import Enrol, fail, offered, report
 
@@ -19,6 +19,12 @@ pytestmark = pytest.mark.django_db
 
 NOON = dt.datetime(2026, 12, 1, 12, 0, tzinfo=dt.UTC)
 MINUTE, HOUR = dt.timedelta(minutes=1), dt.timedelta(hours=1)
+
+
+@pytest.fixture(autouse=True)
+def salt(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Always the same households with the same numbers."""
+    monkeypatch.setattr(membership, "draw_salt", lambda group, shares: "b" * 32)
 
 
 @pytest.fixture
@@ -119,7 +125,7 @@ def test_nothing_is_offered_on_blackout_dates(start: Any) -> None:
     assert tick(rollout, NOON + 13 * HOUR) == 3
 
 
-@pytest.mark.parametrize("minutes", [0, 7, 30, 59, 60])
+@pytest.mark.parametrize("minutes", [30, 60])
 def test_each_frame_has_a_moment_of_its_own_within_the_jitter(start: Any, minutes: int) -> None:
     rollout = start(40, jitter_s=3_600)
     tick(rollout)
