@@ -19,12 +19,13 @@ Theory of operation
     3. Harm and harmlessness are separate one-sided tests, both valid at every look (``eprocess``). "Not yet harmful" is
        not "harmless": between the two is HOLD.
     4. Rare events have no useful averages: their first occurrences are compared (``logrank``), which holds from the
-       first event on. It cannot show harmlessness, so complaints have a second test (``complaints``).
+       first event on. It cannot show harmlessness, and sees only what a household says first: so complaints have a
+       second test, of how all of them split between the arms (``complaints``).
     5. Before anything is compared: are arms what they are called (``ratio``, ``exposure``), is telemetry fresh?
     6. Every number is in ``policy``, with its reason. Each module states its formula, symbols and sources.
 
-What is asymptotic: measures and complaint non-inferiority put an estimated variance into an e-process that is exact for
-a known one; minimum exposure and ``comparable_frames`` guard that. Logrank and the ratio check are exact.
+What is asymptotic: measures put an estimated variance, and complaints an estimated dispersion, into an e-process that
+is exact for a known one; minimum exposure and ``comparable_frames`` guard that. Logrank and the ratio check are exact.
 
 What a caller has to know
     - Hours and days count from the rollout's start, by the server's order of things: a frame's clock may be days off.

@@ -7,7 +7,7 @@
 
 | symbol | meaning |
 | --- | --- |
-| E_k | harm e-process of metric k: asymptotic for measures, logrank for rare events |
+| E_k | harm e-process of metric k: normal mixture for measures, logrank for rare events; complaints have both kinds |
 | w_k | weight of metric k (``Policy``) |
 | alpha | chance of ever rolling back a harmless release (``Policy.alpha``) |
 

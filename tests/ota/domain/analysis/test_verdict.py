@@ -73,8 +73,8 @@ def test_every_reason(
 
 
 def test_the_threshold_is_one_over_alpha_for_the_weighted_sum() -> None:
-    """All others at E = 1 give their weights, 0.6; completion must bring the remaining 19.4 with its weight of 0.3."""
-    enough = math.log((20 - 0.6) / 0.3)
+    """All others at E = 1 give their weights, 0.5; completion must bring the remaining 19.5 with its weight of 0.2."""
+    enough = math.log((20 - 0.5) / 0.2)
     assert judge(but(GOOD, metric(COMPLETION, enough + 1e-9)), QUARTER, 1.0, POLICY).decision is D.ROLLBACK
     below = judge(but(GOOD, metric(COMPLETION, enough - 1e-6)), QUARTER, 1.0, POLICY)
     assert below.decision is D.HOLD
@@ -109,7 +109,7 @@ def test_policies_and_stages_that_cannot_be_are_refused() -> None:
         Stage(0.1, 24, {COMPLAINT: 0.5})
     with pytest.raises(ValueError, match="above 0"):
         Stage(0.1, 24, {COMPLETION: -0.02})
-    assert sum(Policy().weights().values()) == pytest.approx(1.0)
+    assert 0 < sum(Policy().weights().values()) <= 1.0
 
 
 # --- whole rollouts ---------------------------------------------------------------------------------------------------
