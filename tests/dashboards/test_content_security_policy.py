@@ -51,6 +51,7 @@ def test_every_page_keeps_its_own_policy(
     settings.SESSION_COOKIE_SECURE = False
     rollout, frame = f"/rollouts/{world.rollout.pk}/", f"/frames/{world.failed.pk}/"
     console = ["/", "/rollouts/", rollout, f"{rollout}abort/", "/frames/", frame, "/account/", "/account/password/"]
+    console += ["/rollouts/new/", "/rollouts/freeze/", f"{rollout}explain/", "/segments/", f"{frame}pin/"]
     console += ["/account/two-factor/", "/nowhere/"]
     admin = ["/admin/", "/admin/auth/user/", "/admin/auth/user/add/", f"/admin/fleet/frame/{world.failed.pk}/change/"]
     admin += ["/admin/fleet/frame/", "/admin/fleet/framegroup/add/", "/admin/fleet/auditentry/", "/admin/ota/release/"]

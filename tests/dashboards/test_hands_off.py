@@ -51,9 +51,9 @@ def test_a_second_freeze_is_refused_with_a_sentence(logged_in: Client, world: Wo
     assert "somebody has been faster" in text_of(logged_in, "/rollouts/freeze/")
 
 
-@pytest.mark.parametrize("reason", ["", " ", "x" * 501])
-def test_a_freeze_needs_a_reason(logged_in: Client, world: World, reason: str) -> None:
-    assert logged_in.post("/rollouts/freeze/", {"reason": reason}).status_code == 400
+def test_a_freeze_needs_a_reason(logged_in: Client) -> None:
+    for reason in ("", " ", "x" * 501, "nul \0"):
+        assert logged_in.post("/rollouts/freeze/", {"reason": reason}).status_code == 400
     assert not Freeze.objects.exists()
 
 

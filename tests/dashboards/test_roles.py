@@ -52,7 +52,7 @@ def test_a_viewer_sees_buttons_that_say_why_they_do_nothing(world: World, langua
     client = client_of(make_user("li", Role.VIEWER))
     rollout = f"/rollouts/{world.rollout.pk}/"
     text = client.get(rollout, headers={"accept-language": language}).content.decode()
-    assert text.count(sentence) == 4
+    assert text.count(sentence) == 5, "four buttons and the form for comments"
     assert f'href="{rollout}pause/' not in text
     refused = client.get(f"{rollout}pause/", headers={"accept-language": language})
     assert sentence in refused.content.decode()

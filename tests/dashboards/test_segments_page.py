@@ -59,7 +59,7 @@ def test_whoever_may_not_start_a_rollout_sees_the_query_instead(client: Client, 
     assert "This needs the role releaser" in text
 
 
-@pytest.mark.parametrize("days", ["0", "9999", "91", "-1", "x", "9" * 40])
+@pytest.mark.parametrize("days", ["0", "9999", "x", "9" * 40])
 def test_impossible_days_break_nothing(logged_in: Client, days: str) -> None:
     assert logged_in.get(f"/segments/?days={days}").status_code == 200
 
