@@ -44,6 +44,8 @@ MOST_DAYS = 120
 """A rollout that began longer ago is not looked at any more: its table would grow for ever."""
 WHOLE = 0.5
 """Where a rollout has a target: weight of the whole group in the total; the target and the rest share what is left."""
+FEW = 0.02
+"""A measure that fewer of a rollout's frames have, and fewer than can be compared, is none of the rollout's."""
 PARTS = ("target", "rest")
 
 
@@ -138,9 +140,11 @@ def _note_target(rollout: Rollout, target: str) -> None:
 
 
 def fitting(reading: Reading, policy: Policy) -> tuple[Policy, tuple[str, ...]]:
-    """The policy without measures that no frame of the rollout has, such as power where there is no meter; and their
-    names."""
-    absent = tuple(measure.name for measure in policy.measures if not reading.measured(measure.name))
+    """The policy without measures that too few frames of the rollout have to ever be compared, such as power where
+    hardly any has a meter; and their names."""
+    # One frame with a meter among two thousand is no metric of the rollout, and no reason to hold it for ever.
+    least = max(1.0, min(policy.comparable_frames, FEW * len(reading.members.id)))
+    absent = tuple(measure.name for measure in policy.measures if reading.measured(measure.name) < least)
     kept = tuple(measure for measure in policy.measures if measure.name not in absent)
     return replace(policy, measures=kept), absent
 

@@ -70,10 +70,11 @@ class Reading:
         """The largest of each unit's members."""
         return -self.least(-values)
 
-    def measured(self, measure: str) -> bool:
-        """Whether any frame of the rollout has a value of it, in its past or now."""
+    def measured(self, measure: str) -> int:
+        """How many frames of the rollout have a value of it, in their past or now."""
         _, count = rows.SUMS[measure]
-        return bool(self.days[count].any() or self.history[count].any())
+        found = [source["id"][source[count] > 0] for source in (self.days, self.history)]
+        return len(np.unique(np.concatenate(found)))
 
 
 def read(rollout: Rollout, now: dt.datetime) -> Reading:
