@@ -74,6 +74,11 @@ class SimulatedFrame:
         """Whether what it plays is not about to change."""
         return self.core.journal.state in SETTLED
 
+    def begin(self, now_ms: int) -> None:
+        """Nobody has played before ``now_ms`` (people's time)."""
+        self.people.now_ms = max(self.people.now_ms, now_ms)
+        self.told_ms = max(self.told_ms, now_ms)
+
     def live(self, until_ms: int) -> Lived:
         """Let the people live up to ``until_ms`` (simulated)."""
         playing = self.core.playing

@@ -42,6 +42,8 @@ LIVE_EVERY_S = 0.25
 TURN_DAYS, TURN_S = 0.25, 3.0
 """People's time, and real time at most, that a settled frame's household lives at once: few batches, each of some
 events. A frame on which something happens to its release has a turn every LIVE_EVERY_S."""
+GATHER_S = 90.0
+"""People wait so long for all frames to be connected: telemetry of days before would only stand in everybody's way."""
 SILENCE_MS = 16 * 3_600_000
 """Of people's time: a frame in front of which nobody played for so long says hello. Dark is 24 hours."""
 STATUS_EVERY_S = 2.0
@@ -118,6 +120,7 @@ class Simulator:
 
     async def _live(self) -> None:
         beat = 0
+        await self._gather()
         while True:
             beat += 1
             until = self._clock.at(wall_clock_ms())
@@ -131,6 +134,15 @@ class Simulator:
                 self._tidied = time.monotonic()
                 self._shared.content.tidy(frame.store for frame in self.frames)
             await asyncio.sleep(LIVE_EVERY_S)
+
+    async def _gather(self) -> None:
+        """Until all frames are connected, or not in time. Their people have done nothing then."""
+        patience = time.monotonic() + GATHER_S
+        while time.monotonic() < patience and not all(driver.connected for driver in self.drivers):
+            await asyncio.sleep(LIVE_EVERY_S)
+        now = self._clock.at(wall_clock_ms())
+        for frame in self.frames:
+            frame.begin(now)
 
     async def _report(self) -> None:
         while True:
