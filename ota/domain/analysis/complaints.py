@@ -9,9 +9,9 @@ somebody complained on day s, who it was says which ratio R between the arms is 
     r(s)   = K_C(s) / E_C(s),  m_i = lambda_i  integral of r over i's time    had canary i been a control
     E_T    = sum_T m_i,  rho = K_T / E_T
     c      = max(0, sum_C [(k_j - m_j)^2 - m_j] / sum_C m_j^2)
-    phi(R) = 1 + c R sum_T m_i^2 / E_T
-    harm        E = mean over theta of [L(theta) / L(1)]^(1 / phi(1))
-    harmless    E = [L(1) / L(R)]^(1 / phi(R)),  R the margin
+    phi    = 1 + c sum_T m_i^2 / E_T
+    harm        E = mean over theta of [L(theta) / L(1)]^(1 / phi)
+    harmless    E = [L(1) / L(R)]^(1 / phi),  R the margin
 
 and for intervals
 
@@ -28,15 +28,16 @@ Where w is the same on all days, V_R is (R E_T + c R^2 sum_T m^2) / E_T^2 + R^2 
 | E_T(s), E_C(s) | sum of lambda over the time frames of the arm counted on day s | days |
 | rho | complaint-days of canaries over what controls would have had | ratio |
 | c | overdispersion between frames, from controls: bursts, and households that differ from their prediction | 1 |
-| phi(R) | variance of K_T over its mean, if the ratio were R: how many complaint-days are worth one | 1 |
+| phi | variance of K_T over its mean, had canaries been controls: how many complaint-days are worth one | 1 |
 | theta, R | hazard ratios of the policy; margin, above 1 | ratio |
 | V_R | variance of rho if it were R | ratio squared |
 
 Days that shock everybody cancel: only the split between the arms counts. That households' complaints come together
 makes a product of likelihood ratios too sure of itself; its root 1/phi takes back what controls show of that
-(quasi-likelihood). At the margin a release is the noisier the larger the margin, which phi(R) allows for. "Harmless" is
-measured at R against 1, for a release that does nothing to complaints is what is hoped for; the counts are few at
-that point, and a test that takes them for normal needs twice the time. Harm counts after minimum exposure only.
+(quasi-likelihood). "Harmless" is measured at 1 against R, for a release that does nothing to complaints is what is
+hoped for; the counts are few at that point, and a test that takes them for normal needs twice the time. Of simulated
+releases exactly on a margin of 2 or 4 at most 3 % are ever called harmless, bursts of four complaints or two, where 5 %
+are allowed. Harm counts after minimum exposure only.
 
 A frame's time runs whether it plays or not, so a release cannot look quiet by playing less. A day on which no control
 was there is left out of L.
@@ -84,9 +85,10 @@ class Complaints:
         own = ratio * self.expected + self.overdispersion * ratio**2 * self.expected_squared
         return (own + ratio**2 * self.control_variance) / self.expected**2
 
-    def dispersion(self, ratio: float) -> float:
+    @property
+    def dispersion(self) -> float:
         """phi."""
-        return 1 + self.overdispersion * ratio * self.expected_squared / self.expected
+        return 1 + self.overdispersion * self.expected_squared / self.expected
 
     def log_likelihood_ratio(self, ratio: float, against: float) -> float:
         """log of L(ratio) / L(against)."""
@@ -95,14 +97,14 @@ class Complaints:
 
     def log_e_harm(self, ratios: tuple[float, ...]) -> float:
         """Log of the evidence that canaries complain more often, some of ``ratios`` times."""
-        logs = [self.log_likelihood_ratio(ratio, 1.0) / self.dispersion(1.0) for ratio in ratios]
+        logs = [self.log_likelihood_ratio(ratio, 1.0) / self.dispersion for ratio in ratios]
         return float(np.logaddexp.reduce(logs)) - math.log(len(logs))
 
     def log_e_noninferior(self, margin: float) -> float:
         """Log of the evidence that the ratio is below ``margin``."""
         if margin <= 1:
             raise ValueError("A margin for complaints is a ratio above 1, such as 2 for twice as many.")
-        return self.log_likelihood_ratio(1.0, margin) / self.dispersion(margin)
+        return self.log_likelihood_ratio(1.0, margin) / self.dispersion
 
 
 def compare(table: Table, rates: FloatArray) -> Complaints | None:

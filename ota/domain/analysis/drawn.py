@@ -134,7 +134,7 @@ class ComplaintTest:
         found = np.zeros(schedule.runs)
         for margin, which in schedule.margins(COMPLAINT):
             place = int(np.searchsorted(self.ratios, margin))
-            found[which] = (-self._split()[:, place] / (1 + margin * worth))[which]
+            found[which] = (-self._split()[:, place] / (1 + worth))[which]
         return harm, found
 
     def _split(self) -> FloatArray:
