@@ -30,7 +30,7 @@ POLICY = Policy()
 MOST_PROCESSES = 16
 CROSSINGS = {"no_effect": (600, 40), "completion": (100, 10), "power": (100, 10), "complaints": (100, 10)}
 """Rollouts for the frontier, by scenario: in a full run, and in a quick one."""
-PEERS = {"no_effect": (300, 12), "completion": (100, 6), "power": (60, 4), "complaints": (100, 6)}
+PEERS = {"no_effect": (200, 8), "completion": (80, 6), "power": (40, 4), "complaints": (80, 6)}
 ROWS = (25, 20)
 LARGE = 100_000
 _T = TypeVar("_T")
@@ -128,13 +128,21 @@ def compared(workers: Workers, seed: int, quick: bool) -> dict[str, Any]:
     return {"frontier": ours, "peers": frontier.usual(lines, POLICY.alpha), "peers_frontier": lines}
 
 
-def rows(seed: int, quick: bool) -> dict[str, Any]:
-    """The same rollouts through a database, and the time that takes, in a process of its own."""
-    command = [sys.executable, "-m", "benchmarks.canary.rows", str(seed), str(ROWS[quick]), str(LARGE)]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-    print(done.stdout, end="", flush=True)
-    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return found
+class Rows:
+    """The same rollouts through a database, in a process of its own beside the sweep; ``timed`` when that is over."""
+
+    def __init__(self, seed: int, quick: bool) -> None:
+        command = [sys.executable, "-m", "benchmarks.canary.rows", str(seed), str(ROWS[quick]), str(LARGE)]
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def timed(self) -> dict[str, Any]:
+        """Its figures. Raises CalledProcessError when it failed."""
+        out, _ = self._process.communicate("\n")
+        print(out, end="", flush=True)
+        if self._process.returncode:
+            raise subprocess.CalledProcessError(self._process.returncode, self._process.args)
+        found: dict[str, Any] = json.loads(out.splitlines()[-1])
+        return found
 
 
 def table(figures: dict[str, Any]) -> str:
@@ -154,12 +162,13 @@ def main() -> None:
     seed = secrets.randbits(32) if given.seed is None else given.seed
     print(f"SEED={seed}", flush=True)
     begun = time.monotonic()
-    figures: dict[str, Any] = {**timing.measure(seed), **rows(seed, given.quick)}
+    figures: dict[str, Any] = timing.measure(seed)
+    rows = Rows(seed, given.quick)
     workers = Workers()
     found = sweep(workers, seed, given.quick)
     compare = compared(workers, seed, given.quick)
     workers.close()
-    figures = {**headline(found), **compare, **figures, "golden_error": golden_error(), "seed": seed}
+    figures = {**headline(found), **compare, **figures, **rows.timed(), "golden_error": golden_error(), "seed": seed}
     scenarios = {name: {"words": BY_NAME[name].words, **ends.summary()} for name, ends in found.items()}
     out = BUILD if given.quick else HERE
     out.mkdir(parents=True, exist_ok=True)

@@ -1,8 +1,8 @@
 """The same rollouts through rows: what frames reported lies in a database, and the product reads, judges and keeps it.
 
 ``python -m benchmarks.canary.rows SEED RUNS LARGE`` starts a PostgreSQL of its own, plays RUNS rollouts in memory and
-in it side by side, compares every verdict, then times one evaluation of LARGE frames over 28 days. The last line is
-JSON.
+in it side by side, compares every verdict, then times one evaluation of LARGE frames over 28 days, once a line on its
+input says that the machine is quiet. The last line is JSON.
 """
 
 import json
@@ -96,6 +96,7 @@ def large(frames: int, seed: int) -> dict[str, float]:
         cursor.execute("SELECT count(*) FROM fleet_frameday WHERE frame_id LIKE 'r0-%'")
         (count,) = cursor.fetchone()
     print(f"{count} rows of {frames} frames in {time.monotonic() - begun:.0f} s", flush=True)
+    sys.stdin.readline()
     took = []
     for _ in range(REPEATS):
         begun = time.perf_counter()
