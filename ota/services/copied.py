@@ -4,7 +4,6 @@ Every column has a fixed width and is never NULL, so a row is a record and a chu
 goes to libpq itself: psycopg's own iterator takes ten times as long for rows this small.
 """
 
-import math
 from collections.abc import Generator, Mapping
 from contextlib import closing
 from typing import Any
@@ -56,15 +55,20 @@ def _chunks(select: str, parameters: Mapping[str, object], width: int) -> Genera
         result = pgconn.exec_(query.encode())
         if result.status != pq.ExecStatus.COPY_OUT:
             raise errors.error_from_result(result)
-        most = max(1, math.floor(CHUNK / width)) * width
-        chunk, header, over, get = bytearray(), True, False, pgconn.get_copy_data
+        rows = max(1, CHUNK // width)
+        chunk, over, get = bytearray(), False, pgconn.get_copy_data
         try:
-            while not (over := (come := get(0))[0] <= 0):
-                if header:
-                    chunk, header = bytearray(come[1])[_HEADER:], False
-                else:
-                    chunk += come[1]
-                if len(chunk) >= most:
+            size, data = get(0)
+            over = size <= 0
+            chunk += bytes(data)[_HEADER:]
+            while not over:
+                for _ in range(rows):
+                    size, data = get(0)
+                    if size <= 0:
+                        over = True
+                        break
+                    chunk += data
+                if not over:
                     yield chunk
                     chunk = bytearray()
         finally:  # whatever happened to the rows, the connection is done with them

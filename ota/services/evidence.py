@@ -23,7 +23,7 @@ from fleet.groups import frames_matching
 from ota.domain.analysis import ratio
 from ota.domain.analysis.benefit import benefits, shown
 from ota.domain.analysis.evaluate import evaluate as judge_table
-from ota.domain.analysis.policy import Policy, Stage
+from ota.domain.analysis.policy import COMPLETION, Policy, Stage
 from ota.domain.analysis.restrict import restrict
 from ota.domain.analysis.table import Table
 from ota.domain.analysis.verdict import Decision, Evidence, Reason, Verdict, judge
@@ -54,7 +54,7 @@ def table_of(rollout: Rollout, number: int, now: dt.datetime, policy: Policy = P
     the stage leaves nobody to compare with."""
     reading = evidence_table.read(rollout, now)
     meant = evidence_table.assigned(reading, plan_of(rollout), number)
-    return evidence_table.table(reading, meant, fitting(reading, policy)[0])
+    return evidence_table.table(reading, meant, fitting(reading, meant, policy)[0])
 
 
 def evaluate(
@@ -139,14 +139,24 @@ def _note_target(rollout: Rollout, target: str) -> None:
             rollout.deployments.filter(pk__in=free, targeted=None).update(targeted=False)
 
 
-def fitting(reading: Reading, policy: Policy) -> tuple[Policy, tuple[str, ...]]:
-    """The policy without measures that too few frames of the rollout have to ever be compared, such as power where
-    hardly any has a meter; and their names."""
+def fitting(reading: Reading, meant: Assigned, policy: Policy) -> tuple[Policy, tuple[str, ...]]:
+    """The policy without measures that the rollout's frames cannot have, and their names: too few have it to ever be
+    compared, such as power where hardly any has a meter, or none of the canaries has ever had it.
+
+    One that canaries had before the release and have no more stays: it is missing, and holds the rollout.
+    """
     # One frame with a meter among two thousand is no metric of the rollout, and no reason to hold it for ever.
-    least = max(1.0, min(policy.comparable_frames, FEW * len(reading.members.id)))
-    absent = tuple(measure.name for measure in policy.measures if reading.measured(measure.name) < least)
+    least = max(1.0, min(policy.comparable_frames, FEW * reading.units))
+    absent = []
+    for measure in policy.measures:
+        if measure.name == COMPLETION:
+            continue  # every film is watched to its end or not
+        before, since = reading.measured(measure.name)
+        unheard = bool(before.any()) and not bool((before & meant.canary).any())
+        if np.count_nonzero(before | since) < least or (unheard and not bool((since & meant.canary).any())):
+            absent.append(measure.name)
     kept = tuple(measure for measure in policy.measures if measure.name not in absent)
-    return replace(policy, measures=kept), absent
+    return replace(policy, measures=kept), tuple(absent)
 
 
 def _look(rollout: Rollout, number: int, now: dt.datetime, policy: Policy) -> Look:
@@ -154,8 +164,8 @@ def _look(rollout: Rollout, number: int, now: dt.datetime, policy: Policy) -> Lo
     opened = rollout.stages.values_list("opened_at", flat=True).get(number=number) or now
     in_stage_h = (now - opened) / dt.timedelta(hours=1)
     reading = evidence_table.read(rollout, now)
-    policy, left_out = fitting(reading, policy)
     meant = evidence_table.assigned(reading, plan, number)
+    policy, left_out = fitting(reading, meant, policy)
     table = evidence_table.table(reading, meant, policy)
     stage = _asking(plan, number, left_out)
     age_h = reading.telemetry_age_h

@@ -40,7 +40,10 @@ class Reading:
     unit: IntArray
     units: int
     days: Columns
+    day_unit: IntArray
+    """Of each row of ``days``."""
     history: Columns
+    history_unit: IntArray
     complaints: Columns
     first: dict[str, FloatArray]
     """First complaint and breakage of each unit."""
@@ -70,11 +73,12 @@ class Reading:
         """The largest of each unit's members."""
         return -self.least(-values)
 
-    def measured(self, measure: str) -> int:
-        """How many frames of the rollout have a value of it, in their past or now."""
+    def measured(self, measure: str) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+        """Which units have a value of it: in their past, and since hour 0."""
         _, count = rows.SUMS[measure]
-        found = [source["id"][source[count] > 0] for source in (self.days, self.history)]
-        return len(np.unique(np.concatenate(found)))
+        before = np.bincount(self.history_unit, self.history[count], self.units)
+        since = np.bincount(self.day_unit, self.days[count], self.units)
+        return before > 0, since > 0
 
 
 def read(rollout: Rollout, now: dt.datetime) -> Reading:
@@ -85,6 +89,7 @@ def read(rollout: Rollout, now: dt.datetime) -> Reading:
     people = rows.members(rollout)
     unit, units = _units(people)
     days = rows.frame_days(rollout, origin.date(), now.astimezone(dt.UTC).date())
+    history = rows.history(rollout, origin.date())
     complaint = _placed(rows.first_complaints(rollout, origin, now), people, unit, units)
     crash = _placed(rows.first_crashes(rollout, origin, now), people, unit, units)
     np.minimum.at(crash, unit, people.failed)
@@ -99,7 +104,9 @@ def read(rollout: Rollout, now: dt.datetime) -> Reading:
         unit=unit,
         units=units,
         days=days,
-        history=rows.history(rollout, origin.date()),
+        day_unit=unit[people.place(days["id"])],
+        history=history,
+        history_unit=unit[people.place(history["id"])],
         complaints=rows.complaint_history(rollout, origin.date()),
         first={COMPLAINT: complaint, BREAKAGE: crash},
         newest_s=min(reach, float(people.last_seen.max(initial=-np.inf))),
@@ -164,22 +171,25 @@ def _days(reading: Reading, frames: Frames, policy: Policy) -> Days:
     """Rows of canaries and controls, ascending by unit and day."""
     span = int(reading.now_h // HOURS) + 1
     offer_day = np.where(frames.arm == Arm.CANARY, np.minimum(frames.offered_h, span * HOURS) // HOURS, -1.0)
-    unit = reading.unit[reading.members.place(reading.days["id"])]
-    day = reading.days["day"]
+    unit, day = reading.day_unit, reading.days["day"]
     kept = (frames.arm[unit] != Arm.NEITHER) & (day > offer_day[unit]) & (day < span)
-    parts = [{"unit": unit[kept], **{name: reading.days[name][kept] for name in reading.days if name != "id"}}]
     canary = np.flatnonzero(frames.arm == Arm.CANARY)
     offers = np.unique(offer_day[canary])
-    parts += [
-        _offer_day(reading, frames, np.isin(reading.unit, canary[offer_day[canary] == day]))
-        for day in offers[offers < span]
+    exact = [
+        _offer_day(reading, frames, np.isin(reading.unit, canary[offer_day[canary] == number]))
+        for number in offers[offers < span]
     ]
-    columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    key, size = columns["unit"] * span + columns["day"], reading.units * span
-    place = np.flatnonzero(np.bincount(key, minlength=size))
+    # Column by column: millions of rows are copied as seldom as possible.
+    size = reading.units * span
+    key = unit[kept] * span + day[kept]
+    exact_key = np.concatenate([np.zeros(0, dtype=np.int64), *(part["unit"] * span + part["day"] for part in exact)])
+    place = np.flatnonzero(np.bincount(key, minlength=size) + np.bincount(exact_key, minlength=size))
 
     def summed(name: str) -> FloatArray:
-        return np.asarray(np.bincount(key, columns[name], size)[place], dtype=np.float64)
+        total = np.bincount(key, reading.days[name][kept], size)
+        if len(exact_key):
+            total = total + np.bincount(exact_key, np.concatenate([part[name] for part in exact]), size)
+        return np.asarray(total[place], dtype=np.float64)
 
     sums = {
         measure.name: Sums(summed(rows.SUMS[measure.name][0]), summed(rows.SUMS[measure.name][1]))
@@ -209,10 +219,8 @@ def _offer_day(reading: Reading, frames: Frames, members: NDArray[np.bool_]) -> 
 
 
 def _history(reading: Reading, policy: Policy) -> dict[str, Sums]:
-    unit = reading.unit[reading.members.place(reading.history["id"])]
-
     def summed(name: str) -> FloatArray:
-        return np.asarray(np.bincount(unit, reading.history[name], reading.units), dtype=np.float64)
+        return np.asarray(np.bincount(reading.history_unit, reading.history[name], reading.units), dtype=np.float64)
 
     return {
         measure.name: Sums(summed(rows.SUMS[measure.name][0]), summed(rows.SUMS[measure.name][1]))

@@ -208,3 +208,13 @@ def test_nothing_is_looked_at_where_there_is_nobody_to_compare_with(fleet: Fleet
 
     everybody = fleet.begin(of_shares([1.0]))
     assert evidence.evaluate(everybody.pk, NOW) is None
+
+
+def test_a_meter_that_canaries_had_and_lost_is_missed_and_one_they_never_had_is_not(rollout: Rollout) -> None:
+    canaries, controls = of(rollout, "canary"), of(rollout, "control")
+    for row in controls:
+        day(row, -1, BEFORE, playbacks=5, power_sum_w=24.0, power_samples=5)
+        day(row, 2, BEFORE, playbacks=5, power_sum_w=24.0, power_samples=5)
+    assert POWER not in table(rollout).days.sums
+    day(canaries[0], -1, BEFORE, playbacks=5, power_sum_w=24.0, power_samples=5)
+    assert POWER in table(rollout).days.sums
