@@ -1,6 +1,6 @@
 # framefleet. Everything runs from this folder, in its own .venv, as any user.
 #
-#   make demo            the whole story on this machine: console, broker, 200 simulated frames, one full agent (Ctrl-C stops it)
+#   make demo            the whole story on this machine: console, broker, 2,300 simulated frames, one full agent (Ctrl-C stops it)
 #   make demo ONCE=1     the same, ends by itself
 #   make test            all tests
 #   make up              the services and frames alone, until Ctrl-C

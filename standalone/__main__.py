@@ -48,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m standalone", description="framefleet on one machine")
     commands = parser.add_subparsers(dest="command", required=True)
     base = Path(os.environ.get("FRAMEFLEET_VAR") or ROOT / "var")
-    for name, text in (("up", "the backend until Ctrl-C"), ("demo", "the whole story with 200 simulated frames")):
+    for name, text in (("up", "the backend until Ctrl-C"), ("demo", "the whole story with 2,300 simulated frames")):
         command = commands.add_parser(name, help=text)
         command.add_argument("--var", type=Path, default=base / name, help="where its state lives")
     local = commands.add_parser("manage", help="a local command for the running backend, for example enrol_frames")

@@ -40,7 +40,7 @@ async def decided(api: Api, rollout_id: int, patience_s: float, tell: Callable[[
         verdict = rollout.get("verdict")
         if verdict is not None:
             now_h = hours(rollout["began_at"], verdict["at"])
-            state = (rollout["state"], rollout["current_stage"], verdict["decision"], verdict["reason"])
+            state = (verdict["stage"], verdict["decision"], verdict["reason"])
             if state != told or now_h - told_h >= TELL_EVERY_H:
                 told, told_h = state, now_h
                 tell(line(rollout, verdict, now_h))

@@ -50,8 +50,16 @@ class Framectl:
 
     async def __call__(self, *arguments: str, quiet: bool = False) -> Any:
         """Run ``framectl ARGUMENTS --json``. Raises ServiceError with framectl's own sentence when it fails."""
+        output = await self._run(*arguments, "--json", quiet=quiet)
+        return json.loads(output) if output.strip() else None
+
+    async def text(self, *arguments: str) -> str:
+        """What ``framectl ARGUMENTS`` tells people. Raises ServiceError likewise."""
+        return (await self._run(*arguments, quiet=True)).decode(errors="replace").rstrip()
+
+    async def _run(self, *arguments: str, quiet: bool) -> bytes:
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "framectl", *arguments, "--json"),
+            *(sys.executable, "-m", "framectl", *arguments),
             env=self._env,
             cwd=ROOT,
             stdout=PIPE,
@@ -67,4 +75,4 @@ class Framectl:
         if process.returncode != 0:
             why = (errors or b"").decode(errors="replace").strip() or "see the line above"
             raise ServiceError(f"framectl {' '.join(arguments)}: {why}")
-        return json.loads(output) if output.strip() else None
+        return output

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from standalone.acts import decided, told_by
+from standalone.acts import decided
 from standalone.ctl import Api, Framectl
 from standalone.films import Films
 from standalone.frames import (
@@ -31,7 +31,7 @@ from standalone.frames import (
 from standalone.household import HouseholdPage
 from standalone.processes import ServiceError, free_port
 from standalone.stack import ROOT, USER, Stack
-from standalone.summary import figures_of, frames_on, lips_of, others_changed, said, stages_of
+from standalone.summary import bad_act, expected_of, figures_of, good_act, previewed, said
 from standalone.supervisor import Supervisor, supervise
 
 MODEL = ROOT / "reference_model"
@@ -99,6 +99,8 @@ class Demo:
     agent: Path = field(init=False)
     """The full agent's folder."""
     people: People = field(init=False)
+    expected: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Version -> what the preview expected of its rollout."""
 
     @property
     def offline(self) -> Path:
@@ -116,17 +118,23 @@ class Demo:
         films = Films(self.page, self.supervisor, self.stack.var, PHOTO, VOICE)
         say(await films.play("before.mp4"))
         await self._live(DAYS_BEFORE)
+        say("\n=== Which households need a fix? (framectl segments)")
+        say(await self.ctl.text("segments", "--days", str(HISTORY_DAYS)))
         good = await self._good()
         after = await self._frames()
         say("\n=== ... and after")
         say(await films.play("after.mp4"))
         say(await films.compare("compare.mp4", ("before.mp4", "1.0"), ("after.mp4", "1.1 + Mandarin")))
         bad, worst = await self._bad()
+        told = good_act(before, after, await self._group(), good, DAY_SECONDS)
+        told |= bad_act(after, await self._frames(), bad, worst, DAY_SECONDS)
+        say(f"\n{said('1.1', told['good'])}\n{said('1.2', told['bad'])}")
         summary = {
             "frames": len(after),
             "simulated_frames": sum(frame["simulated"] for frame in after.values()),
-            **await self._summary_of_good(before, after, good),
-            **await self._summary_of_bad(after, bad, worst),
+            "hours_simulated": {act: told[act]["hours_simulated"] for act in ("good", "bad")},
+            **told,
+            "expected": self.expected,
             "videos": [films.shown(name) for name in ("before.mp4", "after.mp4", "compare.mp4")],
             "seconds": round(time.monotonic() - began, 1),
         }
@@ -239,6 +247,10 @@ class Demo:
     async def _roll_out(self, version: str, group: str, *plan: str, reason: str) -> dict[str, Any]:
         """Start a rollout, let the full agent's household prove what comes to it, and wait for the end."""
         what = ("--release", f"{NAME} {version}", "--group", group, *plan, "--reason", reason)
+        if "--policy" in plan:
+            preview = await self.ctl("rollout", "preview", *what[:-2], quiet=True)
+            self.expected[version] = expected_of(preview)
+            say(previewed(preview))
         rollout = await self.ctl("rollout", "start", *what)
         say(f"{self.stack.url}/rollouts/{rollout['id']}/")
         watching = asyncio.ensure_future(decided(self.api, rollout["id"], PATIENCE_S, say))
@@ -280,48 +292,6 @@ class Demo:
         if left > 0:
             say(f"\n=== Simulated people live {days:g} days with 1.0 (another {left:.0f} s)")
             await asyncio.sleep(left)
-
-    async def _summary_of_good(
-        self, before: dict[str, dict[str, Any]], after: dict[str, dict[str, Any]], rollout: dict[str, Any]
-    ) -> dict[str, Any]:
-        group = await self._group()
-        agent = next(name for name in after if not after[name]["simulated"])
-        old, new = lips_of(before[agent]), lips_of(after[agent])
-        told = told_by(rollout)
-        say(f"\n{said('1.1', told)}")
-        return {
-            "group_frames": len(group),
-            "group_on_1_1": frames_on(after, group, f"{NAME} 1.1"),
-            "others_changed": others_changed(before, after, group),
-            "good_verdict": told["verdict"],
-            "good": told | {"stages": stages_of(rollout, DAY_SECONDS)},
-            "stages": stages_of(rollout, DAY_SECONDS),
-            "lip_mm": {
-                "mandarin_before": old["mandarin"]["lip_mm"],
-                "mandarin_after": new["mandarin"]["lip_mm"],
-                "base_before": old["base"]["lip_mm"],
-                "base_after": new["base"]["lip_mm"],
-                "mean_pose": new["mandarin"]["mean_pose_mm"],
-            },
-        }
-
-    async def _summary_of_bad(
-        self, before: dict[str, dict[str, Any]], rollout: dict[str, Any], worst: dict[str, Any]
-    ) -> dict[str, Any]:
-        frames, told = await self._frames(), told_by(rollout)
-        say(said("1.2", told))
-        return {
-            "bad_verdict": told["verdict"],
-            "bad": told
-            | {
-                "stages": stages_of(rollout, DAY_SECONDS),
-                "frames_that_had_it": rollout["returned"] + rollout["returning"],
-                "frames_on_1_2_now": frames_on(frames, set(frames), f"{NAME} 1.2"),
-                "others_changed": others_changed(before, frames, set()),
-                "mandarin_lip_mm": lips_of(worst)["mandarin"]["lip_mm"],
-                "base_lip_mm": lips_of(worst)["base"]["lip_mm"],
-            },
-        }
 
 
 def _empty(var: Path) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Set
 from typing import Any
 
-from standalone.acts import hours
+from standalone.acts import hours, told_by
 
 Json = dict[str, Any]
 Frames = dict[str, Json]
@@ -40,6 +40,66 @@ def stages_of(rollout: Json, day_seconds: float) -> list[Json]:
         lived = hours(stage["opened_at"], next_at or rollout["ended_at"])
         found.append({"share": stage["share"], "hours": round(lived, 1), "seconds": round(lived / 24 * day_seconds, 1)})
     return found
+
+
+def good_act(before: Frames, after: Frames, group: Set[str], rollout: Json, day_seconds: float) -> Json:
+    """The first act: a fix for the group, and that nobody else noticed it. The full agent is in the group."""
+    agent = next(name for name in after if not after[name]["simulated"])
+    old, new = lips_of(before[agent]), lips_of(after[agent])
+    told, stages = told_by(rollout), stages_of(rollout, day_seconds)
+    return {
+        "group_frames": len(group),
+        "group_on_1_1": frames_on(after, group, rollout["release"]),
+        "others_changed": others_changed(before, after, group),
+        "good_verdict": told["verdict"],
+        "good": told,
+        "stages": stages,
+        "lip_mm": {
+            "mandarin_before": old["mandarin"]["lip_mm"],
+            "mandarin_after": new["mandarin"]["lip_mm"],
+            "base_before": old["base"]["lip_mm"],
+            "base_after": new["base"]["lip_mm"],
+            "mean_pose": new["mandarin"]["mean_pose_mm"],
+        },
+    }
+
+
+def bad_act(before: Frames, after: Frames, rollout: Json, worst: Json, day_seconds: float) -> Json:
+    """The second act: what went out and came back; ``worst`` is a frame as it was while it ran the release."""
+    lips = lips_of(worst)
+    told = told_by(rollout) | {
+        "stages": stages_of(rollout, day_seconds),
+        "frames_that_had_it": rollout["returned"] + rollout["returning"],
+        "frames_on_it_now": frames_on(after, set(after), rollout["release"]),
+        "not_as_before": others_changed(before, after, set()),
+        "mandarin_lip_mm": lips["mandarin"]["lip_mm"],
+        "base_lip_mm": lips["base"]["lip_mm"],
+    }
+    return {"bad_verdict": told["verdict"], "bad": told}
+
+
+def expected_of(preview: Json) -> Json:
+    """What the fleet's own history lets expect: hours to the last verdict on a harmless release, median and 9 of 10,
+    and the share of such rollouts that are decided in time. None where history is too short."""
+    forecast = preview["forecast"] or {}
+    return {name: forecast.get(name) for name in ("hours_median", "hours_high", "promoted", "enough")}
+
+
+def previewed(preview: Json) -> str:
+    """A preview in a few lines."""
+    lines = [
+        f"  stage {stage['number']} ({stage['share'] * 100:g} %): {stage['canaries']} frames have it, "
+        f"{stage['controls']} to compare with"
+        for stage in preview["stages"]
+    ]
+    expected = expected_of(preview)
+    if expected["hours_median"] is not None:
+        usual, high = expected["hours_median"], expected["hours_high"]
+        within = f", 9 of 10 within {high:.0f} h" if high is not None else ""
+        lines.append(f"  A harmless release would take {usual:.0f} of people's hours{within}.")
+    left_out = sum(one["frames"] for one in preview["excluded"])
+    head = f"Preview: {preview['frames']} frames, {left_out} left out"
+    return "\n".join([head, *lines, *filter(None, [(preview["forecast"] or {}).get("warning", "")])])
 
 
 def said(version: str, told: Json) -> str:

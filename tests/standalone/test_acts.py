@@ -7,7 +7,16 @@ import pytest
 from standalone.acts import hours, line, told_by
 from standalone.frames import people_clock
 from standalone.processes import ServiceError
-from standalone.summary import frames_on, others_changed, said, stages_of
+from standalone.summary import (
+    bad_act,
+    expected_of,
+    frames_on,
+    good_act,
+    others_changed,
+    previewed,
+    said,
+    stages_of,
+)
 
 
 def at(hour: float) -> str:
@@ -126,8 +135,39 @@ def test_what_changed_is_counted_by_release_and_slot() -> None:
     assert others_changed(before, after, {"a"}) == 1
 
 
+def reporting(release: str, slot: str, mandarin: float, *, simulated: bool = True) -> dict[str, Any]:
+    lips = [{"segment": "mandarin", "lip_mm": mandarin, "mean_pose_mm": 1.5}]
+    lips += [{"segment": "base", "lip_mm": 0.3, "mean_pose_mm": 1.4}]
+    return {"release_name": release, "simulated": simulated, "reported": {"slot": slot, "lip_errors": lips}}
+
+
+def test_the_last_line_holds_both_acts() -> None:
+    before = {"agent": reporting("p 1.0", "A", 0.65, simulated=False), "en-1": reporting("p 1.0", "A", 0.65)}
+    after = before | {"agent": reporting("p 1.1", "B", 0.24, simulated=False)}
+    good = good_act(before, after, {"agent"}, PROMOTED | {"release": "p 1.1"}, 24.0)
+    assert (good["good_verdict"], good["group_on_1_1"], good["others_changed"]) == ("PROMOTE", 1, 0)
+    assert (good["lip_mm"]["mandarin_before"], good["lip_mm"]["mandarin_after"]) == (0.65, 0.24)
+    back = ROLLED_BACK | {"release": "p 1.2", "returned": 2, "returning": 0}
+    bad = bad_act(after, after, back, reporting("p 1.2", "A", 0.7), 24.0)
+    assert bad["bad_verdict"] == bad["bad"]["verdict"] == "ROLLBACK"
+    assert (bad["bad"]["frames_that_had_it"], bad["bad"]["frames_on_it_now"], bad["bad"]["not_as_before"]) == (2, 0, 0)
+    assert bad["bad"]["mandarin_lip_mm"] == 0.7
+
+
 def test_peoples_clock_begins_at_a_midnight() -> None:
     clock = people_clock(1_795_285_588_771, 60, 18.0)
     assert clock.start_ms % 86_400_000 == 0
     assert 60 <= clock.days_ago < 61
     assert hours(at(1), at(2.5)) == 1.5
+
+
+def test_a_preview_says_whom_it_reaches_and_how_long_it_would_take() -> None:
+    stage = {"number": 1, "share": 0.1, "canaries": 115, "controls": 863}
+    forecast = {"hours_median": 99.6, "hours_high": 130.2, "promoted": 0.99, "enough": True, "warning": ""}
+    preview = {"frames": 1151, "excluded": [{"frames": 2}], "stages": [stage], "forecast": forecast}
+    assert previewed(preview).splitlines() == [
+        "Preview: 1151 frames, 2 left out",
+        "  stage 1 (10 %): 115 frames have it, 863 to compare with",
+        "  A harmless release would take 100 of people's hours, 9 of 10 within 130 h.",
+    ]
+    assert expected_of(preview | {"forecast": None})["hours_median"] is None
