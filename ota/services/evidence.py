@@ -10,9 +10,7 @@ the first. Whatever goes wrong with a rollout, the others are looked at, and its
 
 import datetime as dt
 import logging
-import math
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 from django.conf import settings
@@ -21,17 +19,16 @@ from django.db import InterfaceError, OperationalError, connection, transaction
 from fleet import clock
 from fleet.groups import frames_matching
 from ota.domain.analysis import ratio
-from ota.domain.analysis.benefit import benefits, shown
 from ota.domain.analysis.evaluate import evaluate as judge_table
 from ota.domain.analysis.policy import COMPLETION, Policy, Stage
-from ota.domain.analysis.restrict import restrict
 from ota.domain.analysis.table import Table
-from ota.domain.analysis.verdict import Decision, Evidence, Reason, Verdict, judge
+from ota.domain.analysis.verdict import judge
 from ota.domain.plan import Plan
 from ota.domain.rollout import RolloutState
 from ota.locks import Lock, try_hold
 from ota.models import Look, Rollout
 from ota.services import evidence_table, looks
+from ota.services.evidence_parts import benefit_of, parts_of, together
 from ota.services.evidence_table import Assigned, Reading
 from ota.services.facts import plan_of
 from protocol.errors import Refused
@@ -42,11 +39,8 @@ POLICY = Policy()
 LOOKED_AT = (RolloutState.RUNNING, RolloutState.PAUSED)
 MOST_DAYS = 120
 """A rollout that began longer ago is not looked at any more: its table would grow for ever."""
-WHOLE = 0.5
-"""Where a rollout has a target: weight of the whole group in the total; the target and the rest share what is left."""
 FEW = 0.02
 """A measure that fewer of a rollout's frames have, and fewer than can be compared, is none of the rollout's."""
-PARTS = ("target", "rest")
 
 
 def table_of(rollout: Rollout, number: int, now: dt.datetime, policy: Policy = POLICY) -> Table:
@@ -171,10 +165,10 @@ def _look(rollout: Rollout, number: int, now: dt.datetime, policy: Policy) -> Lo
     age_h = reading.telemetry_age_h
     found = replace(judge_table(table, stage, age_h, policy), ratio_log_e=ratio_of(meant, policy))
     verdict = judge(found, stage, in_stage_h, policy)
-    parts = _parts(table, meant, stage, age_h, policy) if plan.target else {}
+    parts = parts_of(table, meant, stage, age_h, policy) if plan.target else {}
     if parts:
         verdict = together(verdict, {name: judge(one, stage, 0.0, policy) for name, one in parts.items()})
-    helped, met = _benefit(table, meant, plan, policy)
+    helped, met = benefit_of(table, meant, plan, policy)
     detail = looks.as_detail(found, verdict, stage, in_stage_h, policy, left_out, helped)
     if parts:
         detail["parts"] = {
@@ -193,54 +187,6 @@ def ratio_of(meant: Assigned, policy: Policy) -> float:
     canaries = np.bincount(meant.hardware[meant.canary], minlength=strata)
     others = np.bincount(meant.hardware[~meant.canary], minlength=strata)
     return float(ratio.log_e_ratio(canaries, others, meant.share, policy.ratio_strength).max())
-
-
-def together(whole: Verdict, parts: dict[str, Verdict]) -> Verdict:
-    """The verdict on the group where the release aims at a part of it.
-
-    Harm is looked for in the whole group, in the target and in the rest; whichever shows it, everybody goes back: a
-    release that helps some and hurts others goes to both. The three totals are e-processes on the same rollout, so
-    their average is one, and alpha stays what it is (WHOLE, and half of the remainder each). What the whole group must
-    fulfil before anybody is judged, and what it takes to promote, stays the group's.
-    """
-    totals = {"": (math.log(WHOLE), whole)}
-    totals |= {name: (math.log((1 - WHOLE) / len(parts)), verdict) for name, verdict in parts.items()}
-    logs = [weight + verdict.log_total for weight, verdict in totals.values()]
-    top = max(logs)
-    total = top + math.log(sum(math.exp(log - top) for log in logs)) if math.isfinite(top) else top
-    blind = whole.reason in (Reason.RATIO_MISMATCH, Reason.CONTAMINATED, Reason.STALE)
-    if blind or total < whole.needed:
-        held = whole.decision is Decision.ROLLBACK  # the whole alone: with its weight it is not enough yet
-        decision, reason = (Decision.HOLD, Reason.NOT_ENOUGH_EVIDENCE) if held else (whole.decision, whole.reason)
-        return replace(whole, decision=decision, reason=reason, log_total=total)
-    terms = [(weight + log, name) for weight, verdict in totals.values() for name, log in verdict.terms]
-    return replace(whole, decision=Decision.ROLLBACK, reason=Reason.HARM, metrics=(max(terms)[1],), log_total=total)
-
-
-def _parts(table: Table, meant: Assigned, stage: Stage, age_h: float, policy: Policy) -> dict[str, Evidence]:
-    """Evidence in the target and in the rest; none where one of them is empty."""
-    members = dict(zip(PARTS, (meant.targeted, ~meant.targeted), strict=True))
-    if not all(member.any() for member in members.values()):
-        return {}
-    return {name: judge_table(restrict(table, member), stage, age_h, policy) for name, member in members.items()}
-
-
-def _benefit(table: Table, meant: Assigned, plan: Plan, policy: Policy) -> tuple[list[dict[str, Any]], bool]:
-    """What the release did where it should help, and to everybody else; and whether the plan's gate is met."""
-    where = {"everybody": np.ones(len(meant.u), dtype=np.bool_)}
-    if plan.target:
-        where = dict(zip(PARTS, (meant.targeted, ~meant.targeted), strict=True))
-    found = [
-        (name, one)
-        for name, member in where.items()
-        if member.any()
-        for one in benefits(restrict(table, member), policy)
-    ]
-    gate, aimed = plan.benefit, "target" if plan.target else "everybody"
-    met = gate is not None and any(
-        name == aimed and one.metric == gate.metric and shown(one, gate.at_least) for name, one in found
-    )
-    return [{"where": name, **looks.plain(one)} for name, one in found], met
 
 
 def _asking(plan: Plan, number: int, left_out: tuple[str, ...]) -> Stage:

@@ -124,3 +124,11 @@ def test_a_number_that_is_none_is_refused(text: str) -> None:
     assert environment.number({"N": "9"}, "N", most=9) == 9
     with pytest.raises(ImproperlyConfigured, match="no number from 0 to 9"):
         environment.number({"N": text}, "N", most=9)
+
+
+@pytest.mark.parametrize("text", ["0", "101", "nan", "soon", "-5"])
+def test_seconds_that_make_no_sense_are_refused(text: str) -> None:
+    assert environment.seconds({}, "S", 15, least=0.5, most=100) == 15
+    assert environment.seconds({"S": "0.5"}, "S", 15, least=0.5, most=100) == 0.5
+    with pytest.raises(ImproperlyConfigured, match=r"no number of seconds from 0\.5 to 100"):
+        environment.seconds({"S": text}, "S", 15, least=0.5, most=100)

@@ -28,6 +28,14 @@ def test_a_demonstrations_days_pass_in_seconds(settings: Any, monkeypatch: pytes
     assert clock.is_hurried()
 
 
+def test_how_long_people_s_days_really_took(settings: Any) -> None:
+    day = datetime(2026, 1, 1, tzinfo=UTC)
+    assert clock.really(day, day + timedelta(days=2)) == timedelta(days=2)
+    began = datetime(2026, 3, 1, tzinfo=UTC)
+    settings.FRAMEFLEET_PEOPLE_CLOCK = PeopleClock(int(began.timestamp() * 1000), days_ago=60, day_seconds=20)
+    assert clock.really(day, day + timedelta(days=2)) == timedelta(seconds=40)
+
+
 def test_who_hurries_is_told_never_to_do_so_with_real_frames(settings: Any, caplog: pytest.LogCaptureFixture) -> None:
     settings.FRAMEFLEET_PEOPLE_CLOCK = PeopleClock(0, days_ago=60, day_seconds=20)
     with caplog.at_level(logging.WARNING):

@@ -18,6 +18,13 @@ def test_peoples_days_pass_in_seconds_until_they_reach_today() -> None:
     assert later[399] == BEGAN + 399_000, "caught up: time is everyone's now"
 
 
+def test_people_s_time_leads_back_to_real_time() -> None:
+    clock = PeopleClock(BEGAN, days_ago=14, day_seconds=15)
+    for second in (0, 7, 100, 209, 211, 400):
+        real = BEGAN + second * 1000
+        assert clock.real(clock.at(real)) == pytest.approx(real, abs=1)
+
+
 def test_it_stands_until_it_begins() -> None:
     clock = PeopleClock(BEGAN, days_ago=14, day_seconds=15)
     assert clock.at(BEGAN - 60_000) == clock.start_ms
