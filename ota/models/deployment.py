@@ -36,7 +36,7 @@ class Deployment(models.Model):
     """When it was first seen to be retired or replaced, or to belong to the rollout no more before it had the release:
     from then on the evidence does not count it."""
     targeted = models.BooleanField(null=True, blank=True)
-    """Whether it was of the plan's target when it came in, which what it did since must not change; empty: not asked."""
+    """Whether it was of the plan's target when it came in, whatever it does since; empty: not asked."""
     attempts = models.SmallIntegerField(default=0)
     """Offers so far; more than one where its failures are of a kind that is tried again."""
     attempted_at = models.DateTimeField(null=True, blank=True)

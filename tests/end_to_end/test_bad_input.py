@@ -27,7 +27,7 @@ from protocol.chunks import build_index
 from protocol.codec import encode
 from protocol.envelope import DESIRED_STATE_TYPE, Envelope, Signature, signed_bytes
 from protocol.messages import DesiredState
-from standalone.demo import ADAPTER, NAME, PHOTO, VOICE
+from standalone.demo import GOOD, NAME, PHOTO, VOICE
 from standalone.processes import ServiceError
 from tests.end_to_end.world import AGENT, Facts, framectl
 
@@ -251,7 +251,7 @@ def changed_adapter() -> bytes:
 
 
 def packed(*, base_model: str | None = None, name: str = "mandarin", scale: float = 1.0) -> bytes:
-    data = ADAPTER.read_bytes()
+    data = GOOD.read_bytes()
     length = int.from_bytes(data[:8], "little")
     header = msgspec.json.decode(data[8 : 8 + length])
     metadata = header.pop("__metadata__")

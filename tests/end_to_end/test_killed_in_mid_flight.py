@@ -9,7 +9,7 @@ import pytest
 
 from protocol.limits import CHUNK_SIZE
 from standalone.broker import find_binary
-from standalone.demo import ADAPTER, BUNDLE, NAME
+from standalone.demo import BUNDLE, GOOD, NAME
 from standalone.postgres import find_binaries
 from standalone.stack import Stack
 from standalone.supervisor import Supervisor, supervise
@@ -48,7 +48,7 @@ def test_each_resumes_the_frame_commits_and_every_event_counts_once(tmp_path: Pa
         seen["moved"] = [int(moved) for moved in re.findall(r"bundle, (\d+) bytes moved", world.log("agent"))]
 
         # A second release while events flow, and the bridge dies once more in the middle of it.
-        await world.sign("1.1", "--base-release", f"{NAME} 1.0", "--adapter", str(ADAPTER))
+        await world.sign("1.1", "--base-release", f"{NAME} 1.0", "--adapter", str(GOOD))
         await world.push("1.1")
         rollout = await world.start_rollout("1.1")
         world.kill9("bridge")

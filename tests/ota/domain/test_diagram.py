@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
+from ota.domain.actions import Action
 from ota.domain.diagram import WORDS, deployment_diagram, page, rollout_diagram
-from ota.domain.rollout import TRANSITIONS, Action
+from ota.domain.rollout import TRANSITIONS
 
 
 def test_the_page_in_docs_is_the_one_the_tables_make() -> None:
