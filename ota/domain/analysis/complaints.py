@@ -110,7 +110,8 @@ class Complaints:
 def compare(table: Table, rates: FloatArray) -> Complaints | None:
     """``rates`` is lambda, shape (frames,). None while controls have no complaint to compare with."""
     frames, days = table.frames, table.days
-    start, end = table.start_h(), np.maximum(table.end_h(), table.start_h())
+    start = table.start_h()
+    end = np.maximum(table.days_end_h(), start)
     edges = (np.arange(int(table.now_h // HOURS) + 2) * HOURS).astype(np.float64)
     canary, control = frames.arm == Arm.CANARY, frames.arm == Arm.CONTROL
     counted = (days.complained > 0) & (days.day >= np.floor(np.minimum(start, edges[-1]) / HOURS)[days.frame])

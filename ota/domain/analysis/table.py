@@ -55,7 +55,7 @@ class Frames:
     entered_h: FloatArray
     """When the frame came into the group: 0, or later for late joiners."""
     left_h: FloatArray
-    """When it was retired or left the group."""
+    """When it was retired or left the group. From that day on it may play something else: those days do not count."""
     history: Mapping[str, Sums]
     """Sums of the 28 days before the start, by measure."""
     history_complaints: FloatArray
@@ -105,12 +105,21 @@ class Table:
         """Until when each frame counts."""
         return np.minimum(self.frames.left_h, self.now_h)
 
+    def days_end_h(self) -> FloatArray:
+        """Until when each frame's rows count: not from the day on which it left."""
+        return np.minimum(np.floor(self.frames.left_h / HOURS) * HOURS, self.now_h)
+
 
 def build(frames: Frames, days: Days, now_h: float) -> Table:
-    """The table of ``days`` in any order, with any repetition. Raises ValueError with one sentence on what is wrong."""
+    """The table of ``days`` in any order, with any repetition, without the days from which on a frame had left. Raises
+    ValueError with one sentence on what is wrong."""
     _check_frames(frames, now_h)
     _check_days(frames, days, now_h)
-    return Table(frames, _newest(days), now_h)
+    left = np.floor(frames.left_h / HOURS)
+    days = _newest(days)
+    if bool(np.isfinite(left).any()):
+        days = take(days, days.day < left[days.frame])
+    return Table(frames, days, now_h)
 
 
 def _check_frames(frames: Frames, now_h: float) -> None:

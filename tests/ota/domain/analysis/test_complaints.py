@@ -150,3 +150,15 @@ def test_a_harmless_release_is_seldom_called_harmful_and_one_on_the_margin_seldo
     assert np.mean(np.array(harmful) >= LOG_20) <= 0.05
     assert np.mean(np.array(harmless) >= LOG_20) <= 0.05
     assert np.median(harmless) < 0
+
+
+def test_complaints_of_a_control_that_left_are_not_counted_without_its_time() -> None:
+    arms = [Arm.CANARY] * 2 + [Arm.CONTROL] * 4
+    of = small([(0, 0), (2, 0), (3, 1)], arms, days=2)
+    stayed = compare(of, np.ones(6))
+    left = replace(of.frames, left_h=np.array([np.inf, np.inf, np.inf, 26.0, 26.0, 26.0]))
+    gone = compare(build(left, of.days, of.now_h), np.ones(6))
+    assert stayed is not None
+    assert gone is not None
+    assert (stayed.control_seen, gone.control_seen) == (2.0, 1.0)
+    assert gone.expected == pytest.approx(0.5), "what controls complained of on the first day, two of four"

@@ -94,3 +94,20 @@ def test_rows_that_cannot_be_are_refused(days: Days, sentence: str) -> None:
 def test_frames_that_cannot_be_are_refused(frames: Frames, sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
         build(frames, DAYS, NOW)
+
+
+def test_what_a_frame_does_after_it_left_is_nobodys() -> None:
+    """Another rollout may have taken it: what it plays from then on, and what it complains about, says nothing here."""
+    left = np.where((FRAMES.arm == Arm.CONTROL) & (np.arange(60) % 2 == 0), 30.0, np.inf)
+    gone = replace(FRAMES, left_h=left)
+    after = np.isfinite(left)[DAYS.frame] & (DAYS.day >= 1)
+    assert after.any()
+    shown = DAYS.sums[COMPLETION]
+    better = replace(
+        DAYS,
+        complained=np.where(after, 1.0, DAYS.complained),
+        sums=dict(DAYS.sums) | {COMPLETION: Sums(np.where(after, shown.count, shown.total), shown.count)},
+    )
+    assert evaluate(build(gone, better, NOW), STAGES[2], 0.0, POLICY) == evaluate(
+        build(gone, take(DAYS, ~after), NOW), STAGES[2], 0.0, POLICY
+    )
