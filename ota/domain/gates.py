@@ -104,11 +104,17 @@ def waits_for(rollout: "Rollout", facts: Facts, now: datetime) -> Cause | None:
     if left > timedelta(0):
         return Cause(Code.WAITS_DWELL, {"stage": number, "hours": math.ceil(left / timedelta(hours=1))})
     cause = GATES[stage.gate](rollout, number, facts, now)
-    if cause is None and rollout.benefit is not None and number > 1:
+    if cause is None and rollout.benefit is not None and _asks_for_benefit(rollout, number):
         look = facts.look_at(number)
         if look is None or look.stale or not look.benefit:
             return Cause(Code.WAITS_BENEFIT, {"stage": number, "metric": rollout.benefit})
     return cause
+
+
+def _asks_for_benefit(rollout: "Rollout", number: int) -> bool:
+    """Not the first stage, which is too small to show any, unless no other is there; nor the last, which nothing
+    follows."""
+    return min(2, len(rollout.stages) - 1) <= number < len(rollout.stages)
 
 
 def _dwell_left(stage: "Stage", now: datetime) -> timedelta:

@@ -67,10 +67,11 @@ TICKED = frozenset(
         RolloutState.RUNNING,
         RolloutState.PAUSED,
         RolloutState.SUCCEEDED,
+        RolloutState.ABORTED,
         RolloutState.ROLLING_BACK,
     }
 )
-"""The engine has something to do or to watch; of those that succeeded, the ones with an end."""
+"""The engine has something to do or to watch; of those that succeeded or were aborted, the ones with an end."""
 ENDED = frozenset({RolloutState.SUCCEEDED, RolloutState.ABORTED, RolloutState.ROLLED_BACK})
 
 
@@ -207,21 +208,28 @@ def decide(rollout: Rollout, facts: Facts, now: datetime) -> list[Action]:
         case RolloutState.ROLLING_BACK:
             return [Finish()] if facts.returning == 0 else []
         case RolloutState.RUNNING | RolloutState.PAUSED | RolloutState.SUCCEEDED:
-            if rollout.end_at is not None and rollout.end_at <= now:
+            if _season_is_over(rollout, now):
                 return [RollBack(Cause(Code.SEASON_OVER))]
             harm = _harm(rollout, facts)
             if harm is not None and rollout.state is not RolloutState.SUCCEEDED:
                 return harm
             return _go_on(rollout, facts, now) if rollout.state is RolloutState.RUNNING else []
+        case RolloutState.ABORTED:
+            # Frames that had committed kept the release, for the season and no longer.
+            offered = rollout.current_stage > 0
+            return [RollBack(Cause(Code.SEASON_OVER))] if offered and _season_is_over(rollout, now) else []
         case _:
             return []
 
 
+def _season_is_over(rollout: Rollout, now: datetime) -> bool:
+    return rollout.end_at is not None and rollout.end_at <= now
+
+
 def _harm(rollout: Rollout, facts: Facts) -> list[Action] | None:
     """The guardrails: what a verdict ROLLBACK asks for, None when there is none that counts."""
-    current = rollout.current_stage
     look = facts.look
-    if look is None or look.decision is not Decision.ROLLBACK or current <= rollout.overruled:
+    if look is None or look.decision is not Decision.ROLLBACK or look.stage <= rollout.overruled:
         return None
     cause = _harm_in(look)
     if rollout.guardrails:
@@ -285,8 +293,10 @@ def command(rollout: Rollout, kind: Command, facts: Facts, reason: str) -> list[
             return [OpenStage(current + 1)]
         case Command.RESUME:
             accepted = tuple((number, facts.of(number).failed) for number in range(1, current + 1))
-            harmful = facts.look is not None and facts.look.decision is Decision.ROLLBACK
-            return [Resume(accepted, current if harmful else rollout.overruled)]
+            look = facts.look
+            # Where guardrails roll back by themselves, a verdict that came just before this was seen by nobody.
+            seen = look is not None and look.decision is Decision.ROLLBACK and not rollout.guardrails
+            return [Resume(accepted, max(look.stage if look is not None and seen else 0, rollout.overruled))]
         case Command.PAUSE:
             return [Pause(reason)]
         case Command.START:

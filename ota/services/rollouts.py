@@ -251,8 +251,10 @@ def tick_all(now: dt.datetime | None = None) -> int:
     What is wrong with one holds up no other. Raises what the database raises when it is away.
     """
     now = now or clock.now()
-    over = Q(state=RolloutState.SUCCEEDED, end_at__lte=now) | Q(pk__in=membership.due_for_newcomers())
-    watched = Rollout.objects.filter(Q(state__in=TICKED - {RolloutState.SUCCEEDED}) | over)
+    ended = (RolloutState.SUCCEEDED, RolloutState.ABORTED)
+    season = Q(state__in=ended, end_at__lte=now, current_stage__gt=0)
+    over = season | Q(pk__in=membership.due_for_newcomers())
+    watched = Rollout.objects.filter(Q(state__in=TICKED.difference(ended)) | over)
     # Who may take frames from others goes first, and of those that have ended the newest: newcomers are that one's.
     rows = list(watched.values_list("priority", "state", "pk"))
     rows.sort(key=lambda row: (-row[0], -row[2] if row[1] == RolloutState.SUCCEEDED else row[2]))

@@ -13,7 +13,8 @@ from ota.models import DesiredState, Release, Rollout
 from ota.selectors import rollout_detail
 from ota.services import director, membership, rollouts
 from ota.services.facts import plan_of
-from tests.ota.world import Enrol, commit, offered, report
+from tests.ota.offline import File, Offline, file
+from tests.ota.world import Enrol, commit, offered, push, report
 
 pytestmark = pytest.mark.django_db
 
@@ -210,6 +211,37 @@ def test_a_season_ends_what_is_still_under_way(
     rollout.refresh_from_db()
     assert rollout.state == "rolling_back"
     assert wanted(release_1_1) == set()
+
+
+def test_a_season_ends_for_those_that_committed_before_it_was_aborted(
+    release_1_0: Release, release_1_1: Release, zh: FrameGroup, frames: Enrol
+) -> None:
+    director.set_desired(frames(4), release_1_0)
+    rollout = season(release_1_1, zh, at_once=2)
+    do(rollout, "abort")
+    assert len(wanted(release_1_1)) == 2
+    rollouts.tick_all(EPIPHANY)
+    rollout.refresh_from_db()
+    assert rollout.state == "rolling_back"
+    assert wanted(release_1_1) == set()
+    assert replayed(rollout) == "rolling_back"
+
+
+def test_nothing_goes_back_to_a_release_that_has_been_taken_back_itself(
+    release_1_0: Release, release_1_1: Release, offline: Offline, base: File, zh: FrameGroup, frames: Enrol
+) -> None:
+    adapter = file("lora/carols-1.2.adapter", b"carols " * 1000, "lora_delta", base.ref.sha256)
+    better = push(offline.release("talking-portrait", "1.2", [adapter], [base.ref]))
+    ids = frames(3)
+    director.set_desired(ids, release_1_0)
+    tick(season(release_1_1, zh))
+    later = tick(rollouts.start(better, zh, [1.0], "li", "better carols", NOON + DAY), NOON + DAY)
+    commit(later)
+    tick(later, NOON + DAY)
+    rollouts.tick_all(EPIPHANY)
+    assert wanted(better) == set(ids), "the later one has them"
+    do(later, "rollback", EPIPHANY + DAY)
+    assert wanted(release_1_0) == set(ids)
 
 
 def test_a_season_leaves_alone_what_a_later_rollout_has_given(

@@ -189,6 +189,14 @@ def test_a_benefit_that_is_asked_for_is_waited_for_after_the_first_stage() -> No
     assert OpenStage(3, look=7) in decide(helps, shown, NOW)
 
 
+def test_the_last_stage_waits_for_no_benefit_and_where_there_are_two_the_first_does() -> None:
+    helps = replace(rollout(True, True), benefit="complaint")
+    both = Facts({1: StageFacts({S.COMMITTED: 9}), 2: StageFacts({S.COMMITTED: 9})})
+    assert Succeed() in decide(helps, both, NOW), "nobody is left to compare the last stage with"
+    first = replace(rollout(True, False), benefit="complaint")
+    assert waits_for(first, both, NOW) == Cause(Code.WAITS_BENEFIT, {"stage": 1, "metric": "complaint"})
+
+
 @pytest.mark.parametrize("state", [R.RUNNING, R.PAUSED])
 def test_harm_rolls_back_by_itself(state: RolloutState) -> None:
     (action,) = decide(
@@ -196,8 +204,8 @@ def test_harm_rolls_back_by_itself(state: RolloutState) -> None:
         replace(facts(offered=9), look=looked(Decision.ROLLBACK, 1, "complaint")),
         NOW,
     )
-    figures = {"stage": 1, "metric": "complaint", "evidence": "31.4", "needed": "20"}
-    assert action == RollBack(Cause(Code.HARM, figures), look=7)
+    harm = Cause(Code.HARM, {"stage": 1, "metric": "complaint", "evidence": "31.4", "needed": "20"})
+    assert action == RollBack(harm, look=7)
 
 
 def test_without_guardrails_harm_pauses_and_a_person_may_overrule_it_for_that_stage() -> None:
@@ -216,7 +224,27 @@ def test_without_guardrails_harm_pauses_and_a_person_may_overrule_it_for_that_st
     assert isinstance(decide(third, replace(here, look=looked(Decision.ROLLBACK, 3, "power")), NOW)[0], Pause)
 
 
-@pytest.mark.parametrize("state", [R.RUNNING, R.PAUSED, R.SUCCEEDED])
+def test_a_verdict_that_was_overruled_is_not_held_against_the_next_stage() -> None:
+    going_on = replace(rollout(True, True, False), guardrails=False, overruled=1)
+    late = Facts({1: StageFacts({S.COMMITTED: 9}), 2: StageFacts({S.OFFERED: 9})}, looked(Decision.ROLLBACK, 1))
+    assert decide(going_on, late, NOW) == [CompleteStage(1)]
+
+
+def test_only_the_stage_that_was_looked_at_is_overruled() -> None:
+    """A person had advanced before the engine read the verdict on the first stage."""
+    paused = replace(rollout(True, True, False, state=R.PAUSED), guardrails=False)
+    (resume,) = command(paused, Command.RESUME, Facts(look=looked(Decision.ROLLBACK, 1)), "seen")
+    assert resume == Resume(((1, 0), (2, 0)), overruled=1)
+
+
+def test_resuming_just_after_a_verdict_does_not_switch_the_guardrails_off() -> None:
+    paused = rollout(True, False, state=R.PAUSED)
+    harmful = Facts(look=looked(Decision.ROLLBACK, 1, "power"))
+    (resume,) = command(paused, Command.RESUME, harmful, "the network is back")
+    assert isinstance(decide(apply(paused, resume, NOW), harmful, NOW)[0], RollBack)
+
+
+@pytest.mark.parametrize("state", [R.RUNNING, R.PAUSED, R.SUCCEEDED, R.ABORTED])
 def test_a_season_ends_for_everybody(state: RolloutState) -> None:
     seasonal = replace(rollout(True, state=state), end_at=NOW)
     assert decide(seasonal, facts(committed=9), NOW) == [RollBack(Cause(Code.SEASON_OVER))]
@@ -385,11 +413,11 @@ class Machine(RuleBasedStateMachine):
 
     @invariant()
     def harm_never_runs_on(self) -> None:
-        """After any tick: only a person who has seen a verdict ROLLBACK may go on in its stage."""
+        """With guardrails, no rollout goes on after a verdict ROLLBACK, whoever resumes it."""
         look = self.look
         if self.rollout.state is R.RUNNING and look is not None and look.decision is Decision.ROLLBACK:
             actions = decide(self.rollout, self.facts(), self.now)
-            assert self.rollout.overruled >= self.rollout.current_stage or isinstance(actions[0], RollBack)
+            assert isinstance(actions[0], RollBack)
 
     @invariant()
     def too_many_failures_never_run_on(self) -> None:
