@@ -27,6 +27,8 @@ MOVED = ("state", "updated_at", "attempted_at", "reason", "detail", "failed_at",
 """What changes when a Deployment moves."""
 BATCH = 500
 MOVABLE = [*IN_FLIGHT, *FAILURES, DeploymentState.DARK]
+UNDECIDED = ["downloading", "verifying", "staged", "trial"]
+"""What frames report on their way."""
 
 
 @transaction.atomic
@@ -62,6 +64,9 @@ def catch_up(rollout: Rollout, now: dt.datetime) -> None:
     rows = rollout.deployments.select_for_update(of=("self",)).filter(
         Q(frame__reported__release=digest) | Q(frame__reported__target=digest), state__in=MOVABLE
     )
+    # What a dark frame said before it fell silent makes it no less dark.
+    silent = Q(frame__last_seen=None) | Q(frame__last_seen__lte=now - DARK_AFTER)
+    rows = rows.exclude(silent, state=DeploymentState.DARK, frame__reported__state__in=UNDECIDED)
     behind = rows.exclude(state=F("frame__reported__state")).select_related("frame__reported", "rollout")
     _note_returned(rollout.deployments.all(), now)
     moved = []
@@ -100,6 +105,7 @@ def _note_returned(rows: QuerySet[Deployment], now: dt.datetime) -> None:
     """Frames that know of the order to go back and neither play nor fetch the release any more have returned. One that
     had committed before it heard, and has nothing to go back to, keeps the release, and nobody waits for it."""
     known = Q(frame__reported__desired_version__gte=F("desired_version"))
+    rows = rows.select_for_update(skip_locked=True, of=("self",))
     still = Q(frame__reported__release=F("rollout__release")) | Q(frame__reported__target=F("rollout__release"))
     rows = rows.filter(known, state=DeploymentState.RETURNING)
     returned = Deployment.objects.filter(pk__in=rows.exclude(still).values("pk"))

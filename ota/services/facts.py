@@ -7,6 +7,7 @@ from django.conf import settings
 from django.db.models import Count, Q
 
 from fleet import clock
+from fleet.models import Frame
 from ota.domain import rollout as domain
 from ota.domain.analysis.verdict import Decision
 from ota.domain.deployment import DARK_AFTER, FAILURES, STRANDED, DeploymentState
@@ -64,7 +65,7 @@ def _tried_again(plan: Plan) -> Q:
     found = Q(pk__in=[])
     for reason, tries in plan.retries.items():
         found |= Q(state__in=FAILURES, reason=reason.value, attempts__lte=tries)
-    return found
+    return found & Q(frame__pin=None, frame__lifecycle=Frame.Lifecycle.ACTIVE)
 
 
 def newest_look(rollout: Rollout, now: dt.datetime) -> LookFacts | None:

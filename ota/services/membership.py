@@ -85,8 +85,9 @@ def enlist(rollout: Rollout, plan: Plan, now: dt.datetime) -> None:
     hold(Lock.ROLLOUTS)
     shares = plan.shares()
     wanted = members(rollout)
-    lower = Deployment.objects.filter(rollout__state__in=ACTIVE, rollout__priority__lt=rollout.priority)
-    _leave(_unasked(lower).filter(frame__in=wanted), now)
+    if rollout.state != RolloutState.SUCCEEDED:  # one that is over only asks for frames that nobody has
+        lower = Deployment.objects.filter(rollout__state__in=ACTIVE, rollout__priority__lt=rollout.priority)
+        _leave(_unasked(lower).filter(frame__in=wanted), now)
     _leave(_unasked(rollout.deployments.all()).exclude(frame__in=wanted), now)
     free_now = wanted.exclude(Exists(keepers(rollout).exclude(rollout=rollout).filter(frame=OuterRef("pk"))))
     _return(rollout, shares, free_now)
@@ -115,8 +116,9 @@ def _unasked(rows: QuerySet[Deployment]) -> QuerySet[Deployment]:
 
 def _leave(rows: QuerySet[Deployment], now: dt.datetime) -> None:
     """These are in no stage any more. Once a rollout has begun they stay on its books: what happened to them until now
-    belongs to the evidence."""
-    rows.filter(rollout__began_at=None).delete()
+    belongs to the evidence. Those that another rollout's tick is offering something right now stay its own."""
+    rows = rows.select_for_update(skip_locked=True, of=("self",))
+    Deployment.objects.filter(pk__in=rows.filter(rollout__began_at=None).values("pk")).delete()
     kept = rows.filter(rollout__began_at__isnull=False)
     Deployment.objects.filter(pk__in=kept.values("pk")).update(stage=None, left_at=now, updated_at=now)
 

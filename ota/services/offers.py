@@ -14,6 +14,7 @@ from django.db.models import Case, CharField, Count, F, FloatField, Q, QuerySet,
 from django.db.models.functions import Concat, Floor
 from django.utils import timezone
 
+from fleet.models import Frame
 from fleet.models import ReportedState as Reported
 from ota.domain import schedule
 from ota.domain.deployment import FAILURES, IN_FLIGHT, DeploymentState, Report, plays
@@ -124,7 +125,7 @@ def again(plan: Plan, now: dt.datetime) -> Q:
     for attempt in range(1, max(plan.retries.values(), default=0) + 1):
         reasons = [reason.value for reason, tries in plan.retries.items() if tries >= attempt]
         found |= Q(attempts=attempt, reason__in=reasons, updated_at__lte=now - schedule.pause(attempt))
-    return Q(state__in=FAILURES) & found
+    return Q(state__in=FAILURES, frame__pin=None, frame__lifecycle=Frame.Lifecycle.ACTIVE) & found
 
 
 def _choose(rollout: Rollout, plan: Plan, now: dt.datetime, room: int) -> list[Candidate]:

@@ -15,6 +15,9 @@ from ota.models import Deployment, Pin, Release, Rollout
 from ota.services import director
 from ota.services.membership import ACTIVE
 
+TOLD = frozenset({*IN_FLIGHT, DeploymentState.DARK})
+"""An offer stands that the frame may still follow: one that is dark finds it when it wakes."""
+
 
 @transaction.atomic
 def pin(frame_id: str, release: Release | None, reason: str, actor: str, now: dt.datetime | None = None) -> Pin:
@@ -31,13 +34,13 @@ def pin(frame_id: str, release: Release | None, reason: str, actor: str, now: dt
         raise NotAllowed(Cause(Code.PIN_FRAME, {"frame": frame_id}))
     # In the order in which the engine takes its locks.
     unanswered = Deployment.objects.filter(
-        frame_id=frame_id, rollout__state__in=(*ACTIVE, "succeeded"), state__in=[DeploymentState.PENDING, *IN_FLIGHT]
+        frame_id=frame_id, rollout__state__in=(*ACTIVE, "succeeded"), state__in=[DeploymentState.PENDING, *TOLD]
     )
     touched = unanswered.values("rollout")
     list(Rollout.objects.select_for_update(of=("self",)).filter(pk__in=touched).order_by("-pk"))
     hold(Lock.ROLLOUTS)
-    rows = list(unanswered.select_related("rollout", "former_release"))
-    offered = [row for row in rows if row.state in IN_FLIGHT]
+    rows = list(unanswered.select_related("rollout", "former_release").order_by("rollout_id"))
+    offered = [row for row in rows if row.state in TOLD]
     if release is not None:
         director.set_desired([frame_id], release, timezone.now())
     elif offered:

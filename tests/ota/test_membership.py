@@ -251,6 +251,18 @@ def test_only_what_is_under_way_can_be_superseded(release_1_1: Release, zh: Fram
     assert Rollout.objects.count() == 1
 
 
+def test_a_finished_rollout_takes_no_frames_from_one_under_way(
+    release_1_1: Release, release_1_2: Release, zh: FrameGroup, everybody: FrameGroup, frames: Enrol
+) -> None:
+    frames(6)
+    first = succeed(rollouts.start(release_1_1, zh, plan(priority=5), "li", ""))
+    second = tick(rollouts.start(release_1_2, everybody, plan(0.5, 1.0), "li", ""))
+    waiting = in_stages(second)
+    assert len(waiting) == 6
+    tick(first)
+    assert in_stages(second) == waiting
+
+
 # --- pins -------------------------------------------------------------------------------------------------------------
 
 
@@ -292,6 +304,21 @@ def test_an_unpinned_frame_is_offered_the_release_of_the_rollout_it_was_in(
     tick(rollout)
     mine.refresh_from_db()
     assert (mine.state, mine.stage, mine.former_release) == ("offered", 1, release_1_0)
+
+
+def test_a_dark_frame_that_is_pinned_finds_no_offer_when_it_wakes(
+    release_1_0: Release, release_1_1: Release, zh: FrameGroup, frames: Enrol
+) -> None:
+    director.set_desired(frames(3), release_1_0)
+    rollout = tick(rollouts.start(release_1_1, zh, [1.0], "li", "", NOON), NOON)
+    silent, *rest = offered(rollout)
+    for row in rest:
+        report(row.frame_id, "committed", release_1_1.digest, desired_version=row.desired_version)
+    tick(rollout, NOON + dt.timedelta(hours=25))
+    silent.refresh_from_db()
+    assert silent.state == "dark"
+    pins.pin(silent.frame_id, None, "its owners are away", "li")
+    assert wanted(release_1_0) == {silent.frame_id}
 
 
 def test_a_rollback_leaves_pinned_frames_alone(

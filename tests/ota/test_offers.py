@@ -11,7 +11,7 @@ from fleet.models import Frame, FrameGroup
 from ota.domain import schedule
 from ota.domain.plan import Blackout, Plan, StagePlan, Window
 from ota.models import Deployment, DesiredState, Release, Rollout
-from ota.services import freezes, membership, offers, rollouts
+from ota.services import freezes, membership, offers, pins, rollouts
 from protocol.errors import Reason
 from tests.ota.world import Enrol, fail, offered, report
 
@@ -270,6 +270,39 @@ def test_a_dark_frame_that_wakes_up_goes_on_and_has_its_whole_time(start: Any) -
     rollouts.tick(rollout.pk, now + MINUTE)
     row.refresh_from_db()
     assert row.state == "downloading"
+
+
+def test_a_frame_that_falls_silent_in_mid_download_goes_dark_and_stays_so(start: Any) -> None:
+    rollout = start(2)
+    tick(rollout)
+    row, other = offered(rollout)
+    report(other.frame_id, "committed", rollout.release_id, desired_version=other.desired_version)
+    report(row.frame_id, "downloading", None, target=rollout.release_id, desired_version=row.desired_version)
+    Frame.objects.filter(pk=row.frame_id).update(last_seen=NOON + HOUR)
+    for hours in (26, 27, 50):
+        rollouts.tick(rollout.pk, NOON + hours * HOUR)
+        row.refresh_from_db()
+        assert row.state == "dark", f"after {hours} hours"
+    rollout.refresh_from_db()
+    assert rollout.state == "succeeded"
+
+
+@pytest.mark.parametrize("gone", ["pinned", "retired"])
+def test_a_frame_that_nobody_may_touch_any_more_is_not_tried_again_nor_waited_for(start: Any, gone: str) -> None:
+    rollout = start(2, retries={Reason.DISK_FULL: 2})
+    tick(rollout)
+    row, other = offered(rollout)
+    report(other.frame_id, "committed", rollout.release_id, desired_version=other.desired_version)
+    fail(row)
+    if gone == "pinned":
+        pins.pin(row.frame_id, None, "its disk is being replaced", "li")
+    else:
+        Frame.objects.filter(pk=row.frame_id).update(lifecycle=Frame.Lifecycle.RETIRED)
+    version = DesiredState.objects.get(pk=row.frame_id).version
+    rollouts.tick(rollout.pk, NOON + 2 * HOUR)
+    assert DesiredState.objects.get(pk=row.frame_id).version == version
+    rollout.refresh_from_db()
+    assert rollout.state == "succeeded"
 
 
 def test_nothing_is_loaded_where_nothing_can_be_offered(start: Any, django_assert_max_num_queries: Any) -> None:
