@@ -8,6 +8,7 @@ Power samples that no meter measured say nothing about a release: they are not i
 """
 
 import datetime as dt
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 
 from ota.domain.analysis.policy import COMPLETION, FPS, LATENCY, POWER
 from ota.domain.analysis.table import FloatArray, IntArray
+from ota.domain.deployment import FAILURES
 from ota.models import Rollout
 from ota.services.copied import Columns, copied
 from protocol.errors import Reason
@@ -40,6 +42,12 @@ SUMS: Mapping[str, tuple[str, str]] = {
 _SUMMED = {column: "float8" if "_sum" in column else "int4" for pair in SUMS.values() for column in pair}
 
 _TIMES = "coalesce(extract(epoch FROM {0})::float8, '{1}'::float8)"
+_FAILED = (
+    "CASE WHEN d.state = ANY(%(failures)s) AND d.attempts > coalesce((%(retries)s::jsonb ->> d.reason)::int, -1) "
+    "THEN d.failed_at END"
+)
+"""What is tried again has not failed yet, and whoever runs the release in the end has not failed at all. A film that
+broke off on the way is a crash all the same."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -57,6 +65,7 @@ class Members:
     """When it came into the rollout; minus infinity for those that were there from the start."""
     left: FloatArray
     failed: FloatArray
+    """When it first failed, where it has failed for good."""
     dark: FloatArray
     enrolled: FloatArray
     last_seen: FloatArray
@@ -65,13 +74,19 @@ class Members:
     def __len__(self) -> int:
         return len(self.id)
 
+    def known(self, found: Columns) -> Columns:
+        """``found`` without the rows of Deployments that came in after these were read: newer ones have larger ids."""
+        last = self.id[-1] if len(self) else -1
+        new = found["id"] > last
+        return {name: values[~new] for name, values in found.items()} if new.any() else found
+
     def place(self, ids: IntArray) -> IntArray:
         """Where each of these ids is."""
         return np.searchsorted(self.id, ids)
 
 
-def members(rollout: Rollout) -> Members:
-    """Everybody in the rollout."""
+def members(rollout: Rollout, retries: Mapping[Reason, int]) -> Members:
+    """Everybody in the rollout; ``retries`` are the plan's."""
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT DISTINCT f.hardware FROM fleet_frame f JOIN ota_deployment d ON d.frame_id = f.id "
@@ -80,23 +95,28 @@ def members(rollout: Rollout) -> Members:
         )
         hardware = [name for (name,) in cursor.fetchall()]
     never = {
-        "d.offered_at": "infinity",
-        "d.entered_at": "-infinity",
-        "d.left_at": "infinity",
-        "d.failed_at": "infinity",
-        "d.dark_at": "infinity",
-        "f.enrolled_at": "infinity",
-        "f.last_seen": "-infinity",
+        "offered": ("d.offered_at", "infinity"),
+        "entered": ("d.entered_at", "-infinity"),
+        "left": ("d.left_at", "infinity"),
+        "failed": (_FAILED, "infinity"),
+        "dark": ("d.dark_at", "infinity"),
+        "enrolled": ("f.enrolled_at", "infinity"),
+        "last_seen": ("f.last_seen", "-infinity"),
     }
-    times = ", ".join(_TIMES.format(column, value) for column, value in never.items())
+    times = ", ".join(_TIMES.format(column, value) for column, value in never.values())
     columns = {"id": "int8", "household": "int8", "hardware": "int4", "u": "float8"}
-    columns |= {column[2:].removesuffix("_at"): "float8" for column in never} | {"targeted": "bool"}
+    columns |= dict.fromkeys(never, "float8") | {"targeted": "bool"}
     found = copied(
         "SELECT d.id, hashtextextended(f.household_id, 0), "  # noqa: S608
         "array_position(%(hardware)s::text[], f.hardware::text) - 1, "
         f"d.u, {times}, coalesce(d.targeted, false) FROM ota_deployment d JOIN fleet_frame f ON f.id = d.frame_id "
         "WHERE d.rollout_id = %(rollout)s ORDER BY d.id",
-        {"rollout": rollout.pk, "hardware": hardware},
+        {
+            "rollout": rollout.pk,
+            "hardware": hardware,
+            "failures": [state.value for state in FAILURES],
+            "retries": json.dumps({reason.value: tries for reason, tries in retries.items()}),
+        },
         columns,
     )
     return Members(**found)

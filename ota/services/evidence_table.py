@@ -23,6 +23,7 @@ from ota.domain.plan import Plan
 from ota.models import Rollout
 from ota.services import evidence_rows as rows
 from ota.services.copied import Columns
+from ota.services.facts import plan_of
 
 LATE_S = 3_600.0
 """Whoever came in within so many seconds of the beginning was there from the start."""
@@ -86,10 +87,10 @@ def read(rollout: Rollout, now: dt.datetime) -> Reading:
     if rollout.began_at is None:
         raise ValueError("There is no evidence on a rollout that has not begun.")
     origin = rollout.began_at.astimezone(dt.UTC).replace(hour=0, minute=0, second=0, microsecond=0)
-    people = rows.members(rollout)
+    people = rows.members(rollout, plan_of(rollout).retries)
     unit, units = _units(people)
-    days = rows.frame_days(rollout, origin.date(), now.astimezone(dt.UTC).date())
-    history = rows.history(rollout, origin.date())
+    days = people.known(rows.frame_days(rollout, origin.date(), now.astimezone(dt.UTC).date()))
+    history = people.known(rows.history(rollout, origin.date()))
     complaint = _placed(rows.first_complaints(rollout, origin, now), people, unit, units)
     crash = _placed(rows.first_crashes(rollout, origin, now), people, unit, units)
     np.minimum.at(crash, unit, people.failed)
@@ -107,7 +108,7 @@ def read(rollout: Rollout, now: dt.datetime) -> Reading:
         day_unit=unit[people.place(days["id"])],
         history=history,
         history_unit=unit[people.place(history["id"])],
-        complaints=rows.complaint_history(rollout, origin.date()),
+        complaints=people.known(rows.complaint_history(rollout, origin.date())),
         first={COMPLAINT: complaint, BREAKAGE: crash},
         newest_s=min(reach, float(people.last_seen.max(initial=-np.inf))),
     )
@@ -243,6 +244,7 @@ def _complaint_history(reading: Reading) -> tuple[FloatArray, FloatArray]:
 def _placed(found: Columns, people: rows.Members, unit: IntArray, units: int) -> FloatArray:
     """The earliest ``at`` of each unit, infinity for none."""
     first = np.full(units, np.inf)
+    found = people.known(found)
     np.minimum.at(first, unit[people.place(found["id"])], found["at"])
     return first
 

@@ -9,9 +9,11 @@ from fleet.models import Complaint, Frame, FrameDay, HealthEvent, Household, Pla
 from ota.domain.analysis.policy import BREAKAGE, COMPLAINT, COMPLETION, DARK, POWER
 from ota.domain.analysis.table import Arm, Table
 from ota.models import Deployment, Rollout
-from ota.services import evidence
+from ota.services import evidence, evidence_rows
 from ota.services.evidence_rows import CRASHES
-from tests.ota.evidence.fleet import BEFORE, DAY, HOUR, START, Fleet, MakeFleet
+from protocol.errors import Reason
+from tests.ota.evidence.fleet import BEFORE, DAY, HOUR, START, Fleet, MakeFleet, plan
+from tests.ota.world import enrol
 
 pytestmark = pytest.mark.django_db
 
@@ -170,7 +172,7 @@ def test_first_events_of_each_kind_whoever_they_hit(rollout: Rollout) -> None:
     HealthEvent.objects.create(**event(START + 40 * HOUR, canary), kind=CRASHES[0])
     HealthEvent.objects.create(**event(START + 5 * HOUR, canary), kind="npu_fault")
     HealthEvent.objects.create(**{**event(START + 5 * HOUR, canary), "outbox_id": None, "seq": None}, kind=CRASHES[0])
-    Deployment.objects.filter(pk=canary.pk).update(failed_at=START + 25 * HOUR)
+    Deployment.objects.filter(pk=canary.pk).update(failed_at=START + 25 * HOUR, state="reverted")
     Deployment.objects.filter(pk=control.pk).update(dark_at=START + 60 * HOUR)
     first = table(rollout).frames.first_h
     here, there = place(rollout, canary), place(rollout, control)
@@ -218,3 +220,35 @@ def test_a_meter_that_canaries_had_and_lost_is_missed_and_one_they_never_had_is_
     assert POWER not in table(rollout).days.sums
     day(canaries[0], -1, BEFORE, playbacks=5, power_sum_w=24.0, power_samples=5)
     assert POWER in table(rollout).days.sums
+
+
+def test_what_is_tried_again_or_went_well_in_the_end_is_no_breakage(fleet: Fleet) -> None:
+    rollout = fleet.begin(plan(retries={Reason.TIMEOUT: 1}), at=BEGAN)
+    canaries = of(rollout, "canary")[:2]
+    row, other = canaries
+    failed = {"state": "failed", "reason": Reason.TIMEOUT.value, "failed_at": START + 25 * HOUR}
+    Deployment.objects.filter(pk=other.pk).update(state="failed", reason="bad_key", failed_at=START + 26 * HOUR)
+    never = float("inf")
+    for found, change in (
+        (never, failed | {"attempts": 1}),
+        (25.0, failed | {"attempts": 2}),
+        (never, {"state": "committed", "reason": ""}),
+    ):
+        Deployment.objects.filter(pk=row.pk).update(**change)
+        first = table(rollout).frames.first_h[BREAKAGE]
+        assert [first[place(rollout, one)] for one in canaries] == [found, 26.0]
+
+
+def test_a_frame_that_comes_in_while_a_look_reads_waits_for_the_next(
+    rollout: Rollout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads = evidence_rows.frame_days
+
+    def late(*given: object) -> object:
+        (new,) = enrol(1, prefix="new")
+        row = Deployment.objects.create(rollout=rollout, frame_id=new, u=0.9, arm="control", entered_at=NOW)
+        day(row, 1, BEFORE, playbacks=5, completed=5)
+        return reads(*given)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(evidence_rows, "frame_days", late)
+    assert len(table(rollout).frames) == 12
