@@ -9,6 +9,7 @@ import pytest
 from device_agent.installer.slots import Installed, Slot
 from device_agent.ports import FrameTrust, TrialReport
 from device_agent.storage.journal import MemoryDocuments
+from device_agent.telemetry import trial_report
 from device_agent.trust.image import NoTrustAnchor
 from protocol import topics
 from protocol.chunks import sha256_hex, split
@@ -16,7 +17,7 @@ from protocol.codec import decode
 from protocol.errors import Reason, Refused
 from protocol.messages import LipError, RepoHead
 from simulator.content import SharedContent, SharedStore
-from simulator.trials import SharedTrials
+from simulator.trials import TRIES, SharedTrials
 from simulator.trust import TrustCache
 from tests.device_agent.repository import Repository
 
@@ -197,3 +198,20 @@ def test_what_no_frame_has_is_forgotten() -> None:
     stores[0].collect(frozenset())
     assert content.tidy(stores) == 1
     assert list(content.artifacts) == [sha256_hex(b"other")]
+
+
+@pytest.mark.parametrize(("busy", "passes", "measured"), [(0, True, 1), (2, True, 3), (99, False, TRIES)])
+def test_a_trial_that_a_busy_moment_failed_is_repeated_a_few_times(busy: int, passes: bool, measured: int) -> None:
+    calls = 0
+
+    def measure(bundle: bytes, delta: bytes | None) -> TrialReport:
+        nonlocal calls
+        calls += 1
+        failures = ["One step in a hundred takes 58 ms or more."] if calls <= busy else []
+        return trial_report((LipError("base", 0.3, 1.4, 0.45),), {}, failures)
+
+    trials = SharedTrials({sha256_hex(b"bundle"): b"bundle"}, measure, pause_s=0.0)
+    assert (trials.measure(slot(b"bundle")).failure is None) is passes
+    assert calls == measured
+    assert trials.measure(slot(b"bundle")).lip_errors[0].lip_mm == 0.3, "remembered, whatever came of it"
+    assert calls == measured
