@@ -49,10 +49,10 @@ SCENARIOS = (
     Scenario(
         "fix", "half as many complaints, completion +1 point", FLEET, Effect(completion=0.01, complaints=0.5), 150, 10
     ),
-    Scenario("no_effect_10k", "10,000 frames, nothing", replace(FLEET, frames=10_000), Effect(), 150, 5),
-    Scenario("small_1000", "1,000 frames, nothing", replace(FLEET, frames=1000), Effect(), 150, 10, SMALL_FLEET_STAGES),
-    Scenario("small_600", "600 frames, nothing", replace(FLEET, frames=600), Effect(), 150, 10, SMALL_FLEET_STAGES),
-    Scenario("frequent", "nothing, where twice as many complain", FREQUENT, Effect(), 200, 10),
+    Scenario("no_effect_10k", "10,000 frames, nothing", replace(FLEET, frames=10_000), Effect(), 80, 5),
+    Scenario("small_1000", "1,000 frames, nothing", replace(FLEET, frames=1000), Effect(), 100, 8, SMALL_FLEET_STAGES),
+    Scenario("small_600", "600 frames, nothing", replace(FLEET, frames=600), Effect(), 100, 8, SMALL_FLEET_STAGES),
+    Scenario("frequent", "nothing, where twice as many complain", FREQUENT, Effect(), 150, 10),
     Scenario(
         "frequent_complaints",
         "three times as many complaints, where twice as many complain",

@@ -28,9 +28,9 @@ HERE = Path(__file__).parent
 BUILD = HERE.parent.parent / "build" / "canary"
 POLICY = Policy()
 MOST_PROCESSES = 16
-CROSSINGS = {"no_effect": (600, 40), "completion": (100, 10), "power": (100, 10), "complaints": (100, 10)}
+CROSSINGS = {"no_effect": (400, 30), "completion": (80, 8), "power": (40, 6), "complaints": (80, 8)}
 """Rollouts for the frontier, by scenario: in a full run, and in a quick one."""
-PEERS = {"no_effect": (200, 8), "completion": (80, 6), "power": (40, 4), "complaints": (80, 6)}
+PEERS = {"no_effect": (150, 8), "completion": (60, 6), "power": (40, 4), "complaints": (60, 6)}
 ROWS = (25, 20)
 LARGE = 100_000
 _T = TypeVar("_T")
@@ -158,13 +158,19 @@ def main() -> None:
     seed = secrets.randbits(32) if given.seed is None else given.seed
     print(f"SEED={seed}", flush=True)
     begun = time.monotonic()
-    figures: dict[str, Any] = timing.measure(seed)
     rows = Rows(seed, given.quick)
     workers = Workers()
     found = sweep(workers, seed, given.quick)
     compare = compared(workers, seed, given.quick)
     workers.close()
-    figures = {**headline(found), **compare, **figures, **rows.timed(), "golden_error": golden_error(), "seed": seed}
+    figures = {
+        **headline(found),
+        **compare,
+        **timing.measure(seed),
+        **rows.timed(),
+        "golden_error": golden_error(),
+        "seed": seed,
+    }
     scenarios = {name: {"words": BY_NAME[name].words, **ends.summary()} for name, ends in found.items()}
     out = BUILD if given.quick else HERE
     out.mkdir(parents=True, exist_ok=True)
