@@ -3,6 +3,13 @@
 from django.db import migrations, models
 
 
+# Frames in flight had one offer each; without its time they would neither go dark nor time out.
+OFFERED_ONCE = """
+    UPDATE ota_deployment SET attempted_at = offered_at, attempts = 1
+    WHERE offered_at IS NOT NULL AND attempted_at IS NULL
+"""
+
+
 class Migration(migrations.Migration):
 
     dependencies = [
@@ -16,6 +23,7 @@ class Migration(migrations.Migration):
             name='failed_at',
             field=models.DateTimeField(blank=True, null=True),
         ),
+        migrations.RunSQL(OFFERED_ONCE, migrations.RunSQL.noop),
         migrations.AddField(
             model_name='rollout',
             name='enlisted_at',

@@ -101,10 +101,7 @@ def _create(
     *,
     base_model: bool,
 ) -> Rollout:
-    try:
-        check(plan, now)
-    except PlanRefused as refused:
-        raise NotAllowed(refused.cause) from None
+    _check_plan(plan, now)
     rollout = Rollout.objects.create(
         release=release,
         group=group,
@@ -126,6 +123,7 @@ def _create(
 def _launch(rollout: Rollout, actor: str, reason: str, now: dt.datetime) -> None:
     """Check a draft against the fleet as it is, take its frames, and let it begin."""
     plan, group = plan_of(rollout), rollout.group
+    _check_plan(plan, now)  # a draft may have waited until its hour or its season were over
     if plan.emergency and not reason.strip():
         raise NotAllowed(Cause(Code.EMERGENCY_REASON))
     older = supersede.lock(rollout)
@@ -141,6 +139,13 @@ def _launch(rollout: Rollout, actor: str, reason: str, now: dt.datetime) -> None
     _carry_out(rollout, state, begun, facts, actor, reason, now)
     if not rollout.deployments.filter(stage__isnull=False).exists() and not older:
         raise NotAllowed(Cause(Code.NO_FRAME_IN_STAGES, {"group": group.name, "frames": frames_in(group).count()}))
+
+
+def _check_plan(plan: Plan, now: dt.datetime) -> None:
+    try:
+        check(plan, now)
+    except PlanRefused as refused:
+        raise NotAllowed(refused.cause) from None
 
 
 def _check_group(rollout: Rollout) -> None:
@@ -208,7 +213,7 @@ def command(
     rollout = Rollout.objects.select_for_update(of=("self",)).select_related("release", "group").get(pk=rollout_id)
     if seen_state != str(rollout.revision):
         raise Stale(f"Rollout {rollout_id} has moved on since you looked: look again, then repeat the command.")
-    if wanted is Command.APPROVE and rollout.created_by == actor:
+    if wanted is Command.APPROVE and _proposer(rollout) == actor:
         raise NotAllowed(Cause(Code.OWN_PROPOSAL))
     deployments.catch_up(rollout, now)
     state, facts = state_of(rollout), facts_of(rollout, now)
@@ -224,6 +229,12 @@ def command(
     except Refused as refused:
         raise NotAllowed(_group_sentence(rollout, refused)) from None
     return rollout
+
+
+def _proposer(rollout: Rollout) -> str:
+    """Who asked for approval: whoever started it, which may be another than who drafted it."""
+    asked = rollout.events.filter(kind="proposed").order_by("-id").values_list("actor", flat=True)
+    return asked.first() or rollout.created_by
 
 
 def tick(rollout_id: int, now: dt.datetime | None = None) -> bool:

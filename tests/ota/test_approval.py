@@ -1,16 +1,20 @@
 """Two-person approval: where it is on, nobody starts a rollout alone."""
 
+import datetime as dt
 from typing import Any
 
 import pytest
 
 from fleet.models import AuditEntry, FrameGroup
+from ota.domain.plan import Plan, of_shares
 from ota.domain.rollout import RolloutState
 from ota.models import DesiredState, Release, Rollout
 from ota.services import rollouts
 from tests.ota.world import Enrol
 
 pytestmark = pytest.mark.django_db
+
+NOON = dt.datetime(2026, 12, 1, 12, 0, tzinfo=dt.UTC)
 
 
 @pytest.fixture(autouse=True)
@@ -72,3 +76,23 @@ def test_approval_that_has_nothing_to_approve_is_refused(proposal: Rollout) -> N
     give(proposal, "approve", "wang")
     with pytest.raises(rollouts.NotAllowed, match="approve is not possible"):
         give(proposal, "approve", "zhao")
+
+
+def test_whoever_starts_somebody_elses_draft_cannot_approve_it(
+    frames: Enrol, release_1_1: Release, zh: FrameGroup
+) -> None:
+    frames(20)
+    drafted = rollouts.draft(release_1_1, zh, [1.0], "wang", "")
+    give(drafted, "start", "li")
+    with pytest.raises(rollouts.NotAllowed, match="somebody else has to approve"):
+        give(drafted, "approve", "li")
+    assert give(drafted, "approve", "wang").state == RolloutState.RUNNING
+
+
+def test_a_draft_whose_season_is_over_is_not_started(frames: Enrol, release_1_1: Release, zh: FrameGroup) -> None:
+    frames(3)
+    plan = Plan(stages=of_shares([1.0]).stages, end_at=NOON + dt.timedelta(hours=1))
+    drafted = rollouts.draft(release_1_1, zh, plan, "li", "", NOON)
+    with pytest.raises(rollouts.NotAllowed, match="end"):
+        rollouts.command(drafted.pk, "start", "1", "li", "", NOON + dt.timedelta(hours=2))
+    assert Rollout.objects.get().state == RolloutState.DRAFT

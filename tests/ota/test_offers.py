@@ -2,9 +2,11 @@
 
 import datetime as dt
 from collections import Counter
+from importlib import import_module
 from typing import Any
 
 import pytest
+from django.db import connection
 from django.utils import timezone
 
 from fleet.models import Frame, FrameGroup
@@ -303,6 +305,17 @@ def test_a_frame_that_nobody_may_touch_any_more_is_not_tried_again_nor_waited_fo
     assert DesiredState.objects.get(pk=row.frame_id).version == version
     rollout.refresh_from_db()
     assert rollout.state == "succeeded"
+
+
+def test_a_frame_in_flight_since_before_tries_were_counted_goes_dark_too(start: Any) -> None:
+    rollout = start(1)
+    tick(rollout)
+    rollout.deployments.update(attempted_at=None, attempts=0)
+    with connection.cursor() as cursor:
+        cursor.execute(import_module("ota.migrations.0007_offers").OFFERED_ONCE)
+    rollouts.tick(rollout.pk, NOON + 25 * HOUR)
+    (row,) = offered(rollout)
+    assert (row.state, row.attempts) == ("dark", 1)
 
 
 def test_nothing_is_loaded_where_nothing_can_be_offered(start: Any, django_assert_max_num_queries: Any) -> None:
