@@ -32,7 +32,7 @@ from simulator.frames import (
     read_enrolled,
 )
 from simulator.people import Household
-from simulator.trials import SharedTrials
+from simulator.trials import SharedTrials, TrialProcess
 from simulator.trust import TrustCache
 
 log = logging.getLogger(__name__)
@@ -189,7 +189,8 @@ async def simulate(options: Options) -> dict[str, Any]:
         raise ConfigError(str(error)) from None
     enrolled = read_enrolled(options.frames)
     content = SharedContent()
-    shared = Shared(content, SharedTrials(content.artifacts), TrustCache(), read_anchors(options.trust))
+    trials = TrialProcess()
+    shared = Shared(content, SharedTrials(content.artifacts, trials.measure), TrustCache(), read_anchors(options.trust))
     factory = read_factory(options.factory, content)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -208,6 +209,7 @@ async def simulate(options: Options) -> dict[str, Any]:
         return await simulator.run(stop)
     finally:
         executor.shutdown(wait=False, cancel_futures=True)
+        trials.close()
 
 
 async def _born(

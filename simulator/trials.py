@@ -5,21 +5,48 @@ processor has a thousand frames to serve as well, so a trial that fails is repea
 every time, what a busy moment made slow does not.
 """
 
+import multiprocessing
 import threading
 import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future
+from concurrent.futures import Future, ProcessPoolExecutor
 
 from device_agent.installer.slots import Slot
 from device_agent.ports import TrialReport
 from device_agent.trial.run import run_trial
-from protocol.errors import Refused
+from protocol.errors import Reason, Refused
 
 Measure = Callable[[bytes, bytes | None], TrialReport]
 Pair = tuple[str, str | None]
 TRIES, PAUSE_S = 5, 1.0
 MAX_PAIRS = 256
 """Outcomes that are remembered; the oldest is measured again when it is needed again."""
+
+
+class TrialProcess:
+    """Trials in a process of their own: a trial times the model, and a process that talks for a thousand frames at the
+    same time would measure itself. To be closed."""
+
+    def __init__(self) -> None:
+        self._pool = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"))
+
+    def measure(self, bundle: bytes, delta: bytes | None) -> TrialReport:
+        """As ``run_trial``. Raises Refused."""
+        outcome = self._pool.submit(_run, bundle, delta).result()
+        if isinstance(outcome, TrialReport):
+            return outcome
+        raise Refused(*outcome)
+
+    def close(self) -> None:
+        """End the process; a trial that is under way is not waited for."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _run(bundle: bytes, delta: bytes | None) -> "TrialReport | tuple[Reason, str]":
+    try:
+        return run_trial(bundle, delta)
+    except Refused as refused:  # which does not travel between processes
+        return refused.reason, refused.detail
 
 
 class SharedTrials:

@@ -48,8 +48,8 @@ GROUP = "mandarin"
 EVERYONE = "everyone"
 BLANK = "blank"
 POLICY = ("--policy", "small-fleet", "--holdback", "0", "--timeout-h", "2000", "--retry", "trial_failed=3")
-"""Downloads and trials take real time: a frame that is at it for minutes has not failed, though days of people pass. All
-of them share this machine's processor, which may be too busy for a trial that times the model."""
+"""Downloads and trials take real time: a frame that is at it for minutes has not failed, though days of people pass.
+All share this machine's processor, which may be too busy for a trial that times the model."""
 BATCHES = [Batch("zh", 1_150, "zh"), Batch("en", 700, "en"), Batch("fr", 450, "fr")]
 """2,300 simulated frames, as many as are in the field; with the full agent 1,151 frames speak Mandarin."""
 DAY_SECONDS = 18.0
