@@ -26,7 +26,7 @@ def found(of: Table, measure: int = 0) -> Estimate:
 
 def test_one_stratum_by_hand() -> None:
     """Two controls at +1 and -1, one canary at +3, one playback each: r_C = 0; every R^2/n of controls is 1, so
-    g = 1, W = 1, theta = 3, omega = 1/2, V_C = 2 (1/2)^2 = 1/2, V_T0 = 1, V_T1 = 0."""
+    g = 1, W = 1, theta = 3, omega = 1/2, V_C1 = 2 (1/2 / (1 - 1/2))^2 = 2, V_C0 = 2 (1/2)^2, V_T0 = 1, V_T1 = 0."""
     data = Sample(
         canary=np.array([True, False, False]),
         frame=np.array([0, 1, 2]),
@@ -35,7 +35,7 @@ def test_one_stratum_by_hand() -> None:
         deviation=np.array([3.0, 1.0, -1.0]),
     )
     result = estimate(data, replace(POLICY, comparable_frames=2))
-    assert result == Estimate(3.0, 0.5, 1.0, 0.0, 1, 1.0, 2, 2.0)
+    assert result == Estimate(3.0, 2.0, 1.0, 0.0, 1, 1.0, 2, 2.0)
     assert estimate(data, POLICY) is None, "two controls are too few to learn a variance from"
 
 
@@ -61,13 +61,18 @@ def test_it_is_what_the_formulas_say() -> None:
     total = sum(g[i] * n[i] for i in treated)
     theta = sum(g[i] * r[i] for i in treated) / total
     omega = {s: sum(g[i] * c for i, t, c, _ in rows if t == s and canary[i]) / control_n[s] for s in strata}
-    pull = dict.fromkeys(controls, 0.0)
+    pull, scaled, squared = (dict.fromkeys(controls, 0.0) for _ in range(3))
     for i, s, count, deviation in rows:
         if not canary[i]:
-            pull[i] += omega[s] * (deviation - count * control_d[s] / control_n[s])
+            others = (control_d[s] - deviation) / (control_n[s] - count)
+            pull[i] += omega[s] * (deviation - count * others)
+            scaled[i] += omega[s] * count
+            squared[i] += omega[s] ** 2 * count
     result = found(TABLE)
     assert result.effect == pytest.approx(theta, rel=1e-9)
-    assert result.variance_control == pytest.approx(sum(p**2 for p in pull.values()) / total**2, rel=1e-9)
+    v_c1 = sum(p**2 for p in pull.values()) / total**2
+    v_c0 = sum(within * squared[i] + between * scaled[i] ** 2 for i in controls) / total**2
+    assert result.variance_control == pytest.approx(max(v_c0, v_c1), rel=1e-9)
     v_t0 = sum(g[i] ** 2 * (within * n[i] + between * n[i] ** 2) for i in treated) / total**2
     assert result.variance_canary == pytest.approx(v_t0, rel=1e-9)
     v_t1 = sum(g[i] ** 2 * (r[i] - n[i] * theta) ** 2 for i in treated) / total**2
@@ -192,3 +197,30 @@ def test_frailty_is_found_and_rates_follow_the_past() -> None:
     # Drawn towards the fleet's mean: nobody is expected never to complain, nor as often as in their worst time.
     assert rates.min() > 0
     assert rates.max() < (frames.history_complaints / frames.history_days).max()
+
+
+def test_a_single_control_tells_nothing_about_a_day() -> None:
+    """Nothing says how far it lies from other controls, so the second stratum is left out."""
+    whole = Sample(
+        canary=np.array([True, False, False, True]),
+        frame=np.array([0, 1, 2, 3, 1]),
+        stratum=np.array([0, 0, 0, 1, 1]),
+        count=np.ones(5),
+        deviation=np.array([3.0, 1.0, -1.0, 40.0, 30.0]),
+    )
+    first = replace(
+        whole,
+        frame=whole.frame[:3],
+        stratum=whole.stratum[:3],
+        count=whole.count[:3],
+        deviation=whole.deviation[:3],
+    )
+    policy = replace(POLICY, comparable_frames=2)
+    assert estimate(whole, policy) == estimate(first, policy)
+
+
+def test_few_controls_are_not_taken_for_many() -> None:
+    """A small fleet's holdback: 150 harmless fleets with 37 controls each."""
+    results = [found(table(seed, frames=150, days=5, share=0.75)) for seed in range(150)]
+    scores = np.array([result.effect / result.variance**0.5 for result in results])
+    assert scores.std() < 1.1
