@@ -14,7 +14,7 @@ from standalone.processes import wait_until
 from tests.end_to_end.world import Facts
 from tests.services import require
 
-START_S = 90.0
+START_S = 180.0
 
 
 @pytest.fixture(scope="session")

@@ -54,7 +54,7 @@ def test_play_renders_a_film_with_its_voice(tmp_path: Path) -> None:
     lines = done.stdout.splitlines()
     assert len(lines) == 1
     result = json.loads(lines[0])
-    assert set(result) == {"first_frame_ms", "fps", "seconds", "frames", "peak_rss_mb"}
+    assert set(result) == {"first_frame_ms", "fps", "seconds", "frames", "peak_rss_mb", "context"}
     assert result["frames"] == 43, "1.3 s of speech and 0.4 s in which the lips close"
     assert 0 < result["first_frame_ms"] < result["seconds"] * 1000
     assert result["fps"] > 25, "slower than the film plays"
