@@ -73,7 +73,7 @@ def test_every_reason(
 
 
 def test_the_threshold_is_one_over_alpha_for_the_weighted_sum() -> None:
-    """All others at E = 1 give their weights, 0.55; completion must bring the remaining 19.45 with its weight of 0.2."""
+    """All others at E = 1 give their weights, 0.55; completion must bring the other 19.45 with its weight of 0.2."""
     enough = math.log((20 - 0.55) / 0.2)
     assert judge(but(GOOD, metric(COMPLETION, enough + 1e-9)), QUARTER, 1.0, POLICY).decision is D.ROLLBACK
     below = judge(but(GOOD, metric(COMPLETION, enough - 1e-6)), QUARTER, 1.0, POLICY)
