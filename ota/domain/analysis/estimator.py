@@ -40,6 +40,7 @@ control-learned variance are this project's; simulation shows what they are for 
 were rolled back).
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -47,7 +48,10 @@ from numpy.typing import NDArray
 
 from ota.domain.analysis import baseline
 from ota.domain.analysis.policy import Measure, Policy
-from ota.domain.analysis.table import HOURS, Arm, FloatArray, IntArray, Sums, Table, sum_by
+from ota.domain.analysis.table import HOURS, Arm, FloatArray, IntArray, Sums, Table
+
+_BLOCK = 1 << 17
+"""Rows."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -93,7 +97,9 @@ def sample(table: Table, measure: Measure, policy: Policy) -> Sample | None:
     frames, days = table.frames, table.days
     first_day = np.floor(np.minimum(table.start_h(), table.now_h + HOURS) / HOURS)
     first_day[frames.arm == Arm.NEITHER] = np.inf
-    rows = np.flatnonzero((sums.count > 0) & (days.day >= first_day[days.frame]))
+    counts = (sums.count > 0) & (days.day >= first_day[days.frame])
+    # All of millions of rows need no copy.
+    rows = slice(None) if counts.all() else np.flatnonzero(counts)
     frame = days.frame[rows]
     offset = baseline.offsets(table, measure, policy)[frame]
     part = Sums(sums.total[rows], sums.count[rows])
@@ -110,19 +116,11 @@ def sample(table: Table, measure: Measure, policy: Policy) -> Sample | None:
 def estimate(data: Sample, policy: Policy) -> Estimate | None:
     """theta and its variances; None while there are no canaries' playbacks, or too few controls to learn from."""
     frames = len(data.canary)
-    strata = int(data.stratum.max()) + 1 if len(data.stratum) else 1
-    # Millions of rows: few passes over them, and sums by stratum or frame otherwise.
-    control = (~data.canary).astype(np.float64)[data.frame]
-    control_n = sum_by(data.stratum, control * data.count, strata)
-    control_d = sum_by(data.stratum, control * data.deviation, strata)
-    common = control_d / np.maximum(control_n, 1.0)
-    count, rest = data.count, data.deviation - data.count * common[data.stratum]
-    control_frames = sum_by(data.stratum, control, strata)
-    if not (control_frames[data.stratum] > 1).all():
-        comparable = control_frames[data.stratum] > 1
-        count, rest = count * comparable, rest * comparable
-    n = sum_by(data.frame, count, frames)
-    r = sum_by(data.frame, rest, frames)
+    common = _Common.of(data)
+    n, r = np.zeros(frames), np.zeros(frames)
+    for part in common.parts():
+        _add(n, part.frame, part.count)
+        _add(r, part.frame, part.rest)
     canaries, controls = data.canary & (n > 0), ~data.canary & (n > 0)
     if not canaries.any() or int(controls.sum()) < policy.comparable_frames:
         return None
@@ -133,16 +131,19 @@ def estimate(data: Sample, policy: Policy) -> Estimate | None:
     weight[canaries] = 1.0 / (within + between * n[canaries])
     total = float((weight * n).sum())
     effect = float((weight * r).sum()) / total
-    canary_n = sum_by(data.stratum, weight[data.frame] * count, strata)
-    omega = canary_n / np.maximum(control_n, 1.0)
-    scaled = omega[data.stratum]
-    others = 1.0 - control * count / np.maximum(control_n, 1.0)[data.stratum]  # above 0: two controls at least
-    pull = sum_by(data.frame, scaled * rest / others, frames)[~data.canary]
-    played = scaled * count
-    drift = sum_by(data.frame, played, frames)[~data.canary]
-    playbacks = sum_by(data.frame, scaled * played, frames)[~data.canary]
-    seen = float((pull**2).sum())
-    modelled = within * float(playbacks.sum()) + between * float((drift**2).sum())
+    omega = np.zeros(len(common.n))
+    for part in common.parts():
+        _add(omega, part.stratum, weight[part.frame] * part.count)
+    omega /= np.maximum(common.n, 1.0)
+    pull, drift, playbacks = np.zeros(frames), np.zeros(frames), np.zeros(frames)
+    for part in common.parts():
+        scaled = omega[part.stratum]
+        _add(pull, part.frame, scaled * part.rest / part.others())
+        played = scaled * part.count
+        _add(drift, part.frame, played)
+        _add(playbacks, part.frame, scaled * played)
+    seen = float((pull[~data.canary] ** 2).sum())
+    modelled = within * float(playbacks[~data.canary].sum()) + between * float((drift[~data.canary] ** 2).sum())
     return Estimate(
         effect=effect,
         variance_control=max(seen, modelled) / total**2,
@@ -153,6 +154,70 @@ def estimate(data: Sample, policy: Policy) -> Estimate | None:
         control_frames=int(controls.sum()),
         control_playbacks=float(n[controls].sum()),
     )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Part:
+    """Some rows: ``rest`` is D_is - n_is r_C(s). Rows that cannot be compared count 0."""
+
+    frame: IntArray
+    stratum: IntArray
+    count: FloatArray
+    rest: FloatArray
+    common: "_Common"
+
+    def others(self) -> FloatArray:
+        """1 - n_js / sum_C n_is of controls, 1 of canaries; above 0, for there are two controls at least."""
+        share = self.count / np.maximum(self.common.n, 1.0)[self.stratum]
+        return np.asarray(1.0 - self.common.control[self.frame] * share)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Common:
+    """What a stratum did to everybody: controls' playbacks and r_C(s). Rows are gone through in blocks that a
+    processor's cache holds: there are millions of them, and several things to be known of each."""
+
+    data: Sample
+    control: FloatArray
+    """1 for frames that are controls."""
+    n: FloatArray
+    rate: FloatArray
+    comparable: FloatArray
+    """1 for strata with two controls or more."""
+
+    @classmethod
+    def of(cls, data: Sample) -> "_Common":
+        strata = int(data.stratum.max()) + 1 if len(data.stratum) else 1
+        control = (~data.canary).astype(np.float64)
+        n, deviation, played = np.zeros(strata), np.zeros(strata), np.zeros(strata)
+        for rows in _blocks(len(data.frame)):
+            stratum, mine = data.stratum[rows], control[data.frame[rows]]
+            _add(n, stratum, mine * data.count[rows])
+            _add(deviation, stratum, mine * data.deviation[rows])
+            _add(played, stratum, mine)
+        return cls(data, control, n, deviation / np.maximum(n, 1.0), (played > 1).astype(np.float64))
+
+    def parts(self) -> Iterator[_Part]:
+        data, all_comparable = self.data, bool(self.comparable.all())
+        for rows in _blocks(len(data.frame)):
+            stratum, count = data.stratum[rows], data.count[rows]
+            rest = data.deviation[rows] - count * self.rate[stratum]
+            if not all_comparable:
+                use = self.comparable[stratum]
+                count, rest = count * use, rest * use
+            yield _Part(data.frame[rows], stratum, count, rest, self)
+
+
+def _blocks(rows: int) -> Iterator[slice]:
+    for begin in range(0, rows, _BLOCK):
+        yield slice(begin, begin + _BLOCK)
+
+
+def _add(into: FloatArray, index: IntArray, values: FloatArray) -> None:
+    """Sums of ``values`` by ``index``; quick where the indices lie close together, as those of ordered rows do."""
+    low = int(index.min())
+    sums = np.bincount(index - low, weights=values)
+    into[low : low + len(sums)] += sums
 
 
 def variance_of_controls(n: FloatArray, r: FloatArray, rounds: int) -> tuple[float, float]:
