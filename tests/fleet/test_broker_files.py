@@ -16,7 +16,7 @@ import os, signal, sys
 open("/proc/self/comm", "w").write(sys.argv[1])
 print("up", flush=True)
 sys.stdin.readline()
-signal.signal(signal.SIGHUP, lambda *_: os.write(1, b"reads its files\n"))
+signal.signal(signal.SIGHUP, lambda *_: os.write(1, b"reads its files\\n"))
 print("listens", flush=True)
 sys.stdin.readline()
 """
