@@ -1,7 +1,7 @@
 """What can happen to a rollout, as data: an event keeps its action, so that the events alone give the state again."""
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, get_args
 
 from ota.domain.causes import Cause, Code
 
@@ -28,7 +28,7 @@ class Begin:
 
 @dataclass(frozen=True, slots=True)
 class OpenStage:
-    """The frames of stage ``number`` may be offered the release. ``verdict`` is the look that asked for it, if any."""
+    """The frames of stage ``number`` may be offered the release. ``look`` is the one that asked for it, if any."""
 
     number: int
     look: int | None = None
@@ -99,23 +99,7 @@ Action = (
     | Finish
 )
 
-_BY_NAME: dict[str, type[Action]] = {
-    kind.__name__: kind
-    for kind in (
-        Propose,
-        Approve,
-        Schedule,
-        Begin,
-        OpenStage,
-        CompleteStage,
-        Pause,
-        Resume,
-        Succeed,
-        Abort,
-        RollBack,
-        Finish,
-    )
-}
+_BY_NAME: dict[str, type[Action]] = {kind.__name__: kind for kind in get_args(Action)}
 
 
 def as_detail(action: Action) -> dict[str, object]:

@@ -34,10 +34,15 @@ def stage_of(u: float, shares: Sequence[float]) -> int | None:
     return None
 
 
+def canary_shares(shares: Sequence[float], holdback: float = 0.0) -> list[float]:
+    """Those of ascending ``shares`` that leave somebody out, not counting the holdback."""
+    return [share for share in shares if share < 1.0 - holdback]
+
+
 def arm(u: float, shares: Sequence[float], holdback: float = 0.0) -> Arm:
     """Holdback at the top, canary below the last share that leaves somebody else out, control in between. A rollout
     without such a stage has nobody to compare with: everyone is canary."""
     if holdback and not exposed(u, 1.0 - holdback):
         return "holdback"
-    partial = [share for share in shares if share < 1.0 - holdback]
+    partial = canary_shares(shares, holdback)
     return "canary" if not partial or exposed(u, partial[-1]) else "control"

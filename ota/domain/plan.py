@@ -18,6 +18,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from ota.domain.analysis import policy
+from ota.domain.assignment import canary_shares
 from ota.domain.causes import Cause, Code
 from protocol.errors import Reason
 
@@ -132,7 +133,7 @@ class Plan(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     def control_from(self, number: int) -> float | None:
         """Households of this number u and above are who stage ``number`` (from 1) is compared with; None: nobody."""
         shares = self.shares()
-        canary = [share for share in shares if share < 1.0 - self.holdback - 1e-9]
+        canary = canary_shares(shares, self.holdback)
         if shares[number - 1] >= 1.0:
             return None
         return canary[-1] if number <= len(canary) else shares[number - 1]

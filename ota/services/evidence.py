@@ -23,6 +23,7 @@ from ota.domain.analysis.evaluate import evaluate as judge_table
 from ota.domain.analysis.policy import COMPLETION, Policy, Stage
 from ota.domain.analysis.table import Table
 from ota.domain.analysis.verdict import judge
+from ota.domain.deployment import DARK_AFTER
 from ota.domain.plan import Plan
 from ota.domain.rollout import RolloutState
 from ota.locks import Lock, try_hold
@@ -95,7 +96,8 @@ def note_members(rollout: Rollout, now: dt.datetime) -> None:
 
     Rows that the engine holds are left to the next look: nobody waits for anybody here.
     """
-    given: dict[str, int | dt.datetime | None] = {"rollout": rollout.pk, "now": now, "began": rollout.began_at}
+    given: dict[str, float | dt.datetime | None] = {"rollout": rollout.pk, "now": now, "began": rollout.began_at}
+    given["silence_s"] = DARK_AFTER.total_seconds()
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute(_GONE, given)
         cursor.execute(_LEFT, given)
@@ -107,7 +109,7 @@ def note_members(rollout: Rollout, now: dt.datetime) -> None:
 _HELD = "SELECT d.id FROM ota_deployment d JOIN fleet_frame f ON f.id = d.frame_id WHERE d.rollout_id = %(rollout)s"
 _SILENT = (
     "greatest(coalesce(f.last_seen, '-infinity'::timestamptz), coalesce(d.entered_at, '-infinity'::timestamptz), "
-    "%(began)s::timestamptz) + interval '24 hours'"
+    "%(began)s::timestamptz) + %(silence_s)s * interval '1 second'"
 )
 _GONE = (
     f"UPDATE ota_deployment d SET dark_at = {_SILENT} FROM fleet_frame f WHERE f.id = d.frame_id AND d.id IN "  # noqa: S608
@@ -166,13 +168,14 @@ def _look(rollout: Rollout, number: int, now: dt.datetime, policy: Policy) -> Lo
     found = replace(judge_table(table, stage, age_h, policy), ratio_log_e=ratio_of(meant, policy))
     verdict = judge(found, stage, in_stage_h, policy)
     parts = parts_of(table, meant, stage, age_h, policy) if plan.target else {}
+    judged = {name: judge(one, stage, 0.0, policy) for name, one in parts.items()}
     if parts:
-        verdict = together(verdict, {name: judge(one, stage, 0.0, policy) for name, one in parts.items()})
+        verdict = together(verdict, judged)
     helped, met = benefit_of(table, meant, plan, policy)
     detail = looks.as_detail(found, verdict, stage, in_stage_h, policy, left_out, helped)
     if parts:
         detail["parts"] = {
-            name: looks.as_detail(one, judge(one, stage, 0.0, policy), stage, in_stage_h, policy, left_out)["metrics"]
+            name: looks.as_detail(one, judged[name], stage, in_stage_h, policy, left_out)["metrics"]
             for name, one in parts.items()
         }
     return looks.store(rollout, number, now, verdict, detail, benefit=met)

@@ -2,6 +2,7 @@
 
 import datetime as dt
 import math
+from dataclasses import replace
 
 from django.conf import settings
 from django.db.models import Count, Q
@@ -13,7 +14,8 @@ from ota.domain.analysis.verdict import Decision
 from ota.domain.deployment import DARK_AFTER, FAILURES, STRANDED, DeploymentState
 from ota.domain.gates import Facts, LookFacts, StageFacts
 from ota.domain.plan import GateKind, Plan, of_shares, read
-from ota.models import Freeze, Look, Rollout
+from ota.models import Look, Rollout
+from ota.services import freezes
 
 STALE_LOOKS = 8
 """Looks missed in a row after which the newest one opens no stage."""
@@ -26,21 +28,15 @@ def plan_of(rollout: Rollout) -> Plan:
 
 def state_of(rollout: Rollout) -> domain.Rollout:
     """The state as the domain wants it."""
-    plan = plan_of(rollout)
     stages = tuple(
         domain.Stage(row.share, GateKind(row.gate), row.dwell_h, row.opened_at, row.completed_at, row.accepted_failures)
         for row in rollout.stages.order_by("number")
     )
-    return domain.Rollout(
-        stages,
-        domain.RolloutState(rollout.state),
-        rollout.failure_limit,
-        plan.start_at,
-        plan.end_at,
-        plan.guardrails,
-        plan.emergency,
-        plan.benefit.metric if plan.benefit is not None else None,
-        rollout.overruled,
+    return replace(
+        domain.planned(plan_of(rollout), rollout.failure_limit),
+        stages=stages,
+        state=domain.RolloutState(rollout.state),
+        overruled=rollout.overruled,
     )
 
 
@@ -96,7 +92,7 @@ def newest_look(rollout: Rollout, now: dt.datetime) -> LookFacts | None:
 
 def frozen_because() -> str | None:
     """Why nothing may be offered now, None when it may."""
-    freeze = Freeze.objects.filter(lifted_at=None).order_by("-id").first()
+    freeze = freezes.current()
     return None if freeze is None else freeze.reason
 
 
