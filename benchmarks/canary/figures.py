@@ -27,10 +27,12 @@ def lower_bound(hits: int, runs: int) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Ends:
-    """How a scenario's rollouts ended."""
+    """How a scenario's rollouts ended. Promoted are those that everybody may have, with a holdback also those that were
+    rolled back afterwards: ``rolled_back_late`` of them."""
 
     runs: int
     rolled_back: int
+    rolled_back_late: int
     rollback_h: tuple[float, ...]
     promoted: int
     promote_h: tuple[float, ...]
@@ -43,6 +45,7 @@ class Ends:
             "runs": self.runs,
             "rolled_back": share(self.rolled_back, self.runs),
             "rolled_back_upper95": round(upper_bound(self.rolled_back, self.runs), 5),
+            "rolled_back_late": share(self.rolled_back_late, self.runs),
             "rollback_median_h": median(self.rollback_h),
             "rollback_q90_h": quantile(self.rollback_h, 0.9),
             "promoted": share(self.promoted, self.runs),
@@ -57,15 +60,16 @@ class Ends:
 
 def ends(results: Sequence[Result]) -> Ends:
     back = [result for result in results if result.decision is Decision.ROLLBACK]
-    on = [result for result in results if result.decision is Decision.PROMOTE]
+    everybody_h = tuple(result.everybody_h for result in results if result.everybody_h is not None)
     most = max(len(result.opened_h) for result in results)
     opened = [[result.opened_h[k] for result in results if len(result.opened_h) > k] for k in range(most)]
     return Ends(
         runs=len(results),
         rolled_back=len(back),
+        rolled_back_late=sum(result.everybody_h is not None for result in back),
         rollback_h=tuple(result.hours for result in back),
-        promoted=len(on),
-        promote_h=tuple(result.hours for result in on),
+        promoted=len(everybody_h),
+        promote_h=everybody_h,
         opened_h=tuple(statistics.median(hours) for hours in opened),
         blamed=Counter(name for result in back for name in result.metrics),
     )

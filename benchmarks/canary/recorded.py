@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.canary.staged import Ledger
+from ota.domain import assignment
 from ota.domain.analysis.policy import COMPLETION, FPS, LATENCY, POWER, Policy, Stage
 from ota.domain.analysis.table import HOURS, FloatArray, IntArray
 
@@ -30,15 +31,15 @@ def at(hours: float) -> dt.datetime:
 class Rows:
     """One rollout in the database, kept up to date with a ledger."""
 
-    def __init__(self, ledger: Ledger, stages: Sequence[Stage], number: int) -> None:
+    def __init__(self, ledger: Ledger, stages: Sequence[Stage], number: int, holdback: float = 0.0) -> None:
         self.ledger, self.number = ledger, number
         self.ids = [f"r{number}-{i:06d}" for i in range(ledger.world.model.frames)]
         self.digest = f"{number:064x}"
         self._seq = 0
-        self.rollout = self._begin(stages)
+        self.rollout = self._begin(stages, holdback)
         self._past()
 
-    def _begin(self, stages: Sequence[Stage]) -> "Rollout":
+    def _begin(self, stages: Sequence[Stage], holdback: float) -> "Rollout":
         from django.db import connection
 
         from fleet.models import FrameGroup
@@ -53,7 +54,9 @@ class Rows:
             stages=[
                 plan.StagePlan(share=stage.share, dwell_h=stage.dwell_h, margins=dict(stage.margins))
                 for stage in stages
-            ]
+            ],
+            holdback=holdback,
+            holdback_h=stages[-1].dwell_h,
         )
         rollout = Rollout.objects.create(
             release=release, group=group, plan=plan.kept(planned), began_at=ORIGIN, current_stage=1, created_by="bench"
@@ -72,13 +75,14 @@ class Rows:
                 for name, kind in zip(self.ids, hardware, strict=True)
             ),
         )
-        arm = np.where(self.ledger.arm == 0, "control", "canary").tolist()
+        shares = [stage.share for stage in stages]
+        arms = [assignment.arm(u, shares, holdback) for u in self.ledger.number.tolist()]
         copy(
             "ota_deployment",
             "rollout_id, frame_id, arm, u, state, reason, detail, desired_version, updated_at, entered_at, attempts",
             (
                 (rollout.pk, name, side, u, "pending", "", "", 0, ORIGIN, ORIGIN, 0)
-                for name, side, u in zip(self.ids, arm, self.ledger.number.tolist(), strict=True)
+                for name, side, u in zip(self.ids, arms, self.ledger.number.tolist(), strict=True)
             ),
         )
         with connection.cursor() as cursor:

@@ -44,7 +44,7 @@ def same_run(scenario: Scenario, seed: int, number: int) -> tuple[int, list[str]
     def watch(look: Look) -> bool:
         nonlocal looks
         if not kept:
-            kept.append(Rows(look.ledger, scenario.stages, number))
+            kept.append(Rows(look.ledger, scenario.stages, number, scenario.holdback))
         rows = kept[0]
         rows.sync(look.stages)
         found = evidence.evaluate(rows.rollout.pk, at(look.ledger.now_h))
@@ -63,7 +63,16 @@ def same_run(scenario: Scenario, seed: int, number: int) -> tuple[int, list[str]
             )
         return False
 
-    staged.run(scenario.model, scenario.effect, scenario.stages, Policy(), [seed, number], watch, LOOK_H)
+    staged.run(
+        scenario.model,
+        scenario.effect,
+        scenario.stages,
+        Policy(),
+        [seed, number],
+        watch,
+        LOOK_H,
+        scenario.holdback,
+    )
     return looks, differences
 
 

@@ -9,7 +9,8 @@ from ota.domain.analysis.policy import SMALL_FLEET_STAGES, STAGES, Stage
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """``harmful``: nobody may promote it. ``margin``: exactly on a margin of the last tested stage."""
+    """``harmful``: nobody may promote it. ``margin``: exactly on a margin of the last tested stage. With a ``holdback``
+    the rollout goes on until everybody else was watched against it; otherwise it ends when everybody may have it."""
 
     name: str
     words: str
@@ -18,6 +19,7 @@ class Scenario:
     runs: int
     quick: int
     stages: Sequence[Stage] = STAGES
+    holdback: float = 0.0
     harmful: bool = False
     margin: bool = False
 

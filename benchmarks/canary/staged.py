@@ -1,12 +1,12 @@
 """One staged rollout in a simulated world, judged by the product: assignment, table, evidence, verdict, next stage.
 
 Nothing of the decision is implemented here. What is: who plays what (``world``), sums by frame and day as telemetry
-makes them, and the clock. A look is taken every 3 hours for at most 28 days; the rollout ends when it is rolled back or
-when the last stage with margins is promoted.
+makes them, and the clock. A look is taken every 3 hours for at most 28 days; the rollout ends when it is rolled back,
+or when the last stage before everybody is promoted and, with a holdback, everybody else was watched against it.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,11 +27,13 @@ INSTALL_H = 1.0
 @dataclass(frozen=True, slots=True)
 class Result:
     """How a rollout ended: ``decision`` HOLD means that nothing was decided. ``opened_h`` are the hours at which stages
-    opened, ``metrics`` what a rollback was about."""
+    opened that leave somebody to compare with, ``everybody_h`` the one at which the release was let go to everybody (but
+    the holdback), ``metrics`` what a rollback was about."""
 
     decision: Decision
     hours: float
     opened_h: tuple[float, ...]
+    everybody_h: float | None
     metrics: tuple[str, ...]
 
 
@@ -51,11 +53,19 @@ class Slot:
 class Ledger:
     """What telemetry has brought of one rollout so far: sums by frame and day, first events."""
 
-    def __init__(self, world: World, effect: Effect, shares: Sequence[float], salt: str, policy: Policy) -> None:
+    def __init__(
+        self,
+        world: World,
+        effect: Effect,
+        shares: Sequence[float],
+        salt: str,
+        policy: Policy,
+        holdback: float = 0.0,
+    ) -> None:
         n = world.model.frames
         self.world, self.effect, self.policy = world, effect, policy
         self.number = np.array([assignment.household_number(salt, f"household-{i}") for i in range(n)])
-        reservoir = [assignment.arm(u, shares) == "control" for u in self.number.tolist()]
+        reservoir = [assignment.arm(u, shares, holdback) != "canary" for u in self.number.tolist()]
         self.arm = np.where(reservoir, int(Arm.CONTROL), int(Arm.NEITHER)).astype(np.int64)
         self.offered_h = np.full(n, np.inf)
         hit = world.random.random(n) < effect.share
@@ -201,15 +211,20 @@ def run(
     seed: Sequence[int],
     watch: Callable[[Look], bool] | None = None,
     look_h: int = LOOK_H,
+    holdback: float = 0.0,
 ) -> Result:
     """One rollout in a fleet of its own, looked at every ``look_h`` hours (a part of a day). ``watch`` sees every look,
-    and says whether a rollback is overruled."""
+    and says whether a rollback is overruled. A ``holdback`` is watched against for the last stage's dwell."""
     random = np.random.default_rng(seed)
     salt = random.bytes(8).hex()
-    ledger = Ledger(World(model, random), effect, [stage.share for stage in stages], salt, policy)
+    ledger = Ledger(World(model, random), effect, [stage.share for stage in stages], salt, policy, holdback)
     opened: list[float] = []
-    tested = [stage for stage in stages if stage.share < 1.0]
-    for stage in tested:
+    everybody_h: float | None = None
+    compared = [stage for stage in stages if stage.share < 1.0]
+    last = len(compared)
+    if holdback:
+        compared.append(replace(stages[-1], share=1.0 - holdback))
+    for stage in compared:
         ledger.offer(stage.share)
         opened.append(float(ledger.now_h))
         while True:
@@ -221,9 +236,11 @@ def run(
                 Look(ledger, len(opened), table, stage, in_stage_h, evidence, verdict)
             )
             if verdict.decision is Decision.ROLLBACK and not overruled:
-                return Result(verdict.decision, float(ledger.now_h), tuple(opened), verdict.metrics)
+                return Result(verdict.decision, float(ledger.now_h), tuple(opened), everybody_h, verdict.metrics)
             if verdict.decision is Decision.PROMOTE:
                 break
             if ledger.now_h >= policy.last_day * HOURS:
-                return Result(verdict.decision, float(ledger.now_h), tuple(opened), verdict.metrics)
-    return Result(Decision.PROMOTE, float(ledger.now_h), tuple(opened), ())
+                return Result(verdict.decision, float(ledger.now_h), tuple(opened), everybody_h, verdict.metrics)
+        if len(opened) == last:
+            everybody_h = float(ledger.now_h)
+    return Result(Decision.PROMOTE, float(ledger.now_h), tuple(opened), everybody_h, ())

@@ -62,7 +62,9 @@ GATES: dict[str, tuple[float, str]] = {
 def one_rollout(seed: int, job: tuple[int, int]) -> staged.Result:
     """``job``: number of the scenario and of the run."""
     scenario = SCENARIOS[job[0]]
-    return staged.run(scenario.model, scenario.effect, scenario.stages, POLICY, [seed, 1, *job])
+    return staged.run(
+        scenario.model, scenario.effect, scenario.stages, POLICY, [seed, 1, *job], holdback=scenario.holdback
+    )
 
 
 def one_crossing(seed: int, job: tuple[str, int]) -> dict[float, float]:

@@ -2,6 +2,7 @@
 
 import threading
 import time
+import uuid
 from pathlib import Path
 from queue import Empty
 
@@ -20,11 +21,12 @@ def connection(var: Path) -> Connection:
 
 
 def test_a_message_that_cannot_be_read_stops_nobody(tmp_path: Path) -> None:
+    name = uuid.uuid4().hex  # kombu remembers per process, not per folder, which names it has bound
     with connection(tmp_path) as one:
-        queue = one.SimpleQueue(QUEUE)
+        queue = one.SimpleQueue(name)
         folder = tmp_path / "celery" / "messages"
-        (folder / f"0_cut.{QUEUE}.msg").touch()
-        (folder / f"0_half.{QUEUE}.msg").write_text('{"body": "')
+        (folder / f"0_cut.{name}.msg").touch()
+        (folder / f"0_half.{name}.msg").write_text('{"body": "')
         queue.put("whole")
         message = queue.get(timeout=2)
         assert message.payload == "whole"

@@ -10,7 +10,7 @@ from ota.domain.plan import Plan, StagePlan, of_shares
 from ota.models import DesiredState, Pin, Release, Rollout
 from ota.services import director, membership, pins, rollouts
 from tests.ota.offline import File, Offline, file
-from tests.ota.world import Enrol, commit, offered, push, report
+from tests.ota.world import Enrol, commit, offered, push, report, report_all
 
 pytestmark = pytest.mark.django_db
 
@@ -199,8 +199,7 @@ def test_superseding_ends_the_older_rollout_and_no_frame_returns_to_what_was_hal
 ) -> None:
     ids = frames(20)
     director.set_desired(ids[:10], release_1_0)
-    for frame in ids:
-        report(frame, "committed", release_1_0.digest)
+    report_all(ids, "committed", release_1_0.digest)
     older = tick(rollouts.start(release_1_1, zh, plan(0.5, 1.0), "li", ""))
     committed, trying, *rest = offered(older)
     report(committed.frame_id, "committed", release_1_1.digest, desired_version=committed.desired_version)

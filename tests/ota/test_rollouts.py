@@ -13,7 +13,7 @@ from ota.selectors import rollout_detail
 from ota.services import director, membership, rollouts
 from protocol.errors import Reason
 from protocol.messages import Failure, InstallState
-from tests.ota.world import Enrol, commit, fail, offered, report
+from tests.ota.world import Enrol, commit, fail, offered, report, report_all
 
 pytestmark = pytest.mark.django_db
 
@@ -27,8 +27,7 @@ def group_frames(frames: Enrol, release_1_0: Release) -> list[str]:
     """80 frames in the group and 40 outside, all meant to run 1.0 and running it."""
     inside, outside = frames(80, "zh", "zh"), frames(40, "en", "en")
     director.set_desired(inside + outside, release_1_0)
-    for frame in inside + outside:
-        report(frame, "committed", release_1_0.digest)
+    report_all(inside + outside, "committed", release_1_0.digest)
     return inside
 
 
@@ -117,8 +116,7 @@ def test_ticking_again_changes_nothing(rollout: Rollout) -> None:
 def test_a_frame_that_runs_the_release_already_has_committed_at_once_and_is_told_all_the_same(
     rollout: Rollout, release_1_1: Release, group_frames: list[str]
 ) -> None:
-    for frame in group_frames:
-        report(frame, "idle", release_1_1.digest)
+    report_all(group_frames, "idle", release_1_1.digest)
     for _ in range(4):
         rollout = tick(rollout)
     assert rollout.state == "succeeded"
@@ -313,8 +311,7 @@ def test_rollback_returns_updated_frames_to_what_they_had(
     detail = rollout.events.latest("id").detail
     assert (detail["frames"], detail["without_former_release"]) == (80, 0)
     assert (tick(rollout).state, rollout_detail(rollout).stages[2].counts["returning"]) == ("rolling_back", 65)
-    for frame in group_frames:
-        report(frame, "committed", release_1_0.digest)  # said before it knew of the order to return
+    report_all(group_frames, "committed", release_1_0.digest)  # said before it knew of the order to return
     assert tick(rollout).state == "rolling_back"
     for row in DesiredState.objects.filter(pk__in=group_frames):
         report(row.frame_id, "committed", release_1_0.digest, desired_version=row.version)

@@ -1,10 +1,10 @@
 """What tests of ota begin with: releases, frames, and what bridge and frames would do."""
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from fleet.models import Frame, Household
-from fleet.services.reports import record_hello, record_reported
+from fleet.services.reports import record_hello, record_reports
 from ota import publication
 from ota.models import Deployment, Release, Rollout
 from ota.services import artifacts, deployments, releases
@@ -67,7 +67,32 @@ def report(
 ) -> None:
     """The frame says this, and the bridge stores it and passes it on unless it is stale (or ``only_stored``: its
     Deployment was locked)."""
-    message = ReportedState(
+    told = [(frame_id, _reported(frame_id, state, release, desired_version, target, failure))]
+    counted = record_reports(told)
+    if not only_stored:
+        deployments.on_reports(counted)
+
+
+def report_all(frames: Iterable[str], state: InstallState, release: str) -> None:
+    """All of these frames say this, in one batch of the bridge."""
+    _report_versions([(frame_id, 0) for frame_id in frames], state, release)
+
+
+def _report_versions(frames: Iterable[tuple[str, int]], state: InstallState, release: str) -> None:
+    """With the version of the DesiredState that each holds."""
+    told = [(frame_id, _reported(frame_id, state, release, version)) for frame_id, version in frames]
+    deployments.on_reports(record_reports(told))
+
+
+def _reported(
+    frame_id: str,
+    state: InstallState,
+    release: str | None,
+    desired_version: int,
+    target: str | None = None,
+    failure: Failure | None = None,
+) -> ReportedState:
+    return ReportedState(
         frame_id=frame_id,
         journal_id="0" * 32,
         sequence=next(_sequence),
@@ -79,8 +104,6 @@ def report(
         target=target,
         failure=failure,
     )
-    if record_reported(frame_id, message) and not only_stored:
-        deployments.on_reported(frame_id, message)
 
 
 def hello(frame_id: str, desired_version: int) -> None:
@@ -106,8 +129,7 @@ def offered(rollout: Rollout) -> list[Deployment]:
 def commit(rollout: Rollout) -> int:
     """All frames in flight install, commit and report. Returns how many."""
     rows = [row for row in offered(rollout) if row.state != "committed"]
-    for row in rows:
-        report(row.frame_id, "committed", rollout.release_id, desired_version=row.desired_version)
+    _report_versions([(row.frame_id, row.desired_version) for row in rows], "committed", rollout.release_id)
     return len(rows)
 
 

@@ -12,9 +12,11 @@ from benchmarks.canary.scenarios import BY_NAME, SCENARIOS
 from benchmarks.canary.staged import Result
 from ota.domain.analysis.verdict import Decision
 
-BACK = Result(Decision.ROLLBACK, 60.0, (0.0, 24.0), ("completion",))
-ON = Result(Decision.PROMOTE, 200.0, (0.0, 24.0, 100.0), ())
-OPEN = Result(Decision.HOLD, 672.0, (0.0, 24.0), ())
+BACK = Result(Decision.ROLLBACK, 60.0, (0.0, 24.0), None, ("completion",))
+ON = Result(Decision.PROMOTE, 200.0, (0.0, 24.0, 100.0), 200.0, ())
+LATE = Result(Decision.ROLLBACK, 300.0, (0.0, 24.0, 100.0, 200.0), 200.0, ("power",))
+"""Rolled back while it was watched against the holdback."""
+OPEN = Result(Decision.HOLD, 672.0, (0.0, 24.0), None, ())
 
 
 def test_bounds_are_clopper_and_pearsons() -> None:
@@ -33,6 +35,11 @@ def test_ends_are_counted() -> None:
     summary = found.summary()
     assert (summary["rollback_median_h"], summary["promote_median_h"]) == (60.0, 200.0)
     assert quantile([1.0, 2.0, 3.0, 4.0], 0.9) == 4.0
+
+
+def test_a_rollback_after_everybody_had_the_release_is_a_rollback_and_was_a_promotion() -> None:
+    found = ends([LATE, ON, BACK])
+    assert (found.rolled_back, found.rolled_back_late, found.promoted) == (2, 1, 2)
 
 
 def test_a_harmful_release_that_is_promoted_is_counted_whatever_the_scenario() -> None:

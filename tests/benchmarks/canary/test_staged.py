@@ -104,3 +104,18 @@ def test_a_harmful_release_is_rolled_back_before_everybody_has_it() -> None:
 def test_an_overruled_rollback_goes_on() -> None:
     found = run(SMALL, Effect(power=0.5), SMALL_FLEET_STAGES, Policy(last_day=4), [4], lambda _: True, look_h=12)
     assert (found.decision, found.hours) == (Decision.ROLLBACK, 96.0)
+
+
+def test_with_a_holdback_everybody_else_is_watched_against_it() -> None:
+    controls: list[tuple[float, float]] = []
+
+    def watch(look: Look) -> bool:
+        control = look.ledger.number[look.ledger.arm == Arm.CONTROL]
+        controls.append((look.stage.share, round(float(control.min()), 2)))
+        return True
+
+    model, week = replace(SMALL, frames=1000), 168 // 24
+    found = run(model, Effect(), SMALL_FLEET_STAGES, Policy(), [4], watch, look_h=24, holdback=0.05)
+    assert found.everybody_h == found.opened_h[-1] == found.hours - 24 * week
+    assert controls[-week:] == [(0.95, 0.95)] * week
+    assert {control for _, control in controls[:-week]} == {0.25}

@@ -83,7 +83,7 @@ def test_install_be_killed_in_mid_download_go_on_fix_the_lips_and_prove_it_by_pl
 def test_a_renderer_that_dies_or_hangs_on_probation_takes_the_release_back_and_no_more(
     agent: LiveAgent, backend: Backend, repository: Repository
 ) -> None:
-    settings = ("--trial-playbacks", "1", "--renderer-beat-s", "2")
+    settings = ("--trial-playbacks", "1", "--renderer-beat-s", "4")
     base = repository.base(BUNDLE.read_bytes())
     first = repository.release("portrait", "1.0", [base])
     backend.put(repository.retained)
