@@ -35,8 +35,6 @@ deviation probability for sums of non-negative random variables".
 
 from dataclasses import dataclass
 
-from scipy.optimize import brentq  # type: ignore[import-untyped]
-
 from ota.domain.analysis import baseline, complaints, eprocess
 from ota.domain.analysis.complaints import Complaints
 from ota.domain.analysis.estimator import estimate, sample
@@ -124,6 +122,8 @@ def interval(found: Complaints, policy: Policy) -> tuple[float, float | None]:
     """Both ends of the ratio's interval at all times together; the upper is None while there is none."""
     if found.expected < policy.complaint_expected:
         return 0.0, None
+    # A quarter of a second to import, which every process and command of the backend would pay.
+    from scipy.optimize import brentq  # type: ignore[import-untyped]
 
     def beyond(ratio: float) -> float:
         """Above 0 where the data speak against ``ratio``."""
