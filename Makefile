@@ -15,6 +15,7 @@
 
 PYTHON ?= python3
 VENV   := .venv
+WORKERS := $(shell expr $$(nproc) + 1)  # many tests wait more than they compute
 BIN    := $(VENV)/bin
 TRAIN  := .venv-train
 RKNN   := .venv-rknn
@@ -47,7 +48,7 @@ up: $(VENV)/run.installed
 	@exec $(BIN)/python -m standalone up
 
 test: $(VENV)/dev.installed
-	$(BIN)/python -m pytest -q --numprocesses auto --maxprocesses 4
+	$(BIN)/python -m pytest -q --numprocesses $(WORKERS)
 
 lint: $(VENV)/dev.installed
 	$(BIN)/ruff check .

@@ -9,7 +9,7 @@ import shutil
 import tempfile
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from standalone.postgres import Postgres
 
 TESTS = Path(__file__).parent
+IN_ONE_WORLD = tuple(f"tests/end_to_end/test_{what}.py" for what in ("bad_input", "birth", "new_frame"))
 WITHOUT_DJANGO = {"protocol", "device_agent", "simulator", "reference_model", "standalone"}
 
 server_key: "pytest.StashKey[Postgres]" = pytest.StashKey()
@@ -80,8 +81,25 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What takes seconds runs last, so that a plain mistake shows at once."""
-    items.sort(key=lambda item: item.get_closest_marker("slow") is not None)
+    """What takes seconds runs last, so that a plain mistake shows at once; the longest of it first, so that no worker
+    waits for it in the end."""
+    items.sort(
+        key=lambda item: (item.get_closest_marker("slow") is not None, not item.nodeid.startswith("tests/end_to_end/"))
+    )
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """A test goes to whichever worker is free, but all that share the world end to end to one: it takes half a minute
+    of two cores to come up. (xdist's own groups are lost on this pytest, which keeps a test's id twice.)"""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Scheduling(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return "world" if nodeid.startswith(IN_ONE_WORLD) else nodeid
+
+    config.option.loadscopereorder = False
+    return Scheduling(config, log)
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""One running world for the tests that only talk to it."""
+"""One running world for the tests that only talk to it, which run in one worker: it takes half a minute to come up."""
 
 import signal
 import subprocess

@@ -79,4 +79,4 @@ def test_each_resumes_the_frame_commits_and_every_event_counts_once(tmp_path: Pa
     assert seen["rows"] == seen["made"]
     assert seen["rolled_up"] == seen["playbacks"]
     assert isinstance(seen["playbacks"], int)
-    assert seen["playbacks"] > 100
+    assert seen["playbacks"] > 20

@@ -15,7 +15,7 @@ from ota import publication, repository
 from ota.models import DesiredState, Release, Rollout, TufDocument
 from ota.services import director, rollouts
 from tests.ota.offline import File, Offline, file
-from tests.ota.world import commit, enrol, publish_all, push, report
+from tests.ota.world import commit, enrol, publish_all, push, report_all
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -114,9 +114,9 @@ def test_reports_publishing_and_ticks_at_once_neither_lock_up_nor_lose_anything(
         with transaction.atomic():
             for frame in reversed(ids[::7]):
                 director.republish(frame)
-            rows = list(DesiredState.objects.filter(published_version__gt=0).order_by("-frame_id")[:40])
-            for row in rows:
-                report(row.frame_id, "committed", release_1_1.digest, desired_version=row.version)
+            rows = DesiredState.objects.filter(published_version__gt=0).order_by("-frame_id")[:40]
+            versions = dict(rows.values_list("frame_id", "version"))
+            report_all(versions, "committed", release_1_1.digest, versions)
 
     def everybody() -> None:
         commit(rollout)

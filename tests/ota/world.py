@@ -1,7 +1,8 @@
 """What tests of ota begin with: releases, frames, and what bridge and frames would do."""
 
 import secrets
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
 
 from fleet.models import Frame, Household
 from fleet.services.reports import record_hello, record_reports
@@ -73,14 +74,11 @@ def report(
         deployments.on_reports(counted)
 
 
-def report_all(frames: Iterable[str], state: InstallState, release: str) -> None:
-    """All of these frames say this, in one batch of the bridge."""
-    _report_versions([(frame_id, 0) for frame_id in frames], state, release)
-
-
-def _report_versions(frames: Iterable[tuple[str, int]], state: InstallState, release: str) -> None:
-    """With the version of the DesiredState that each holds."""
-    told = [(frame_id, _reported(frame_id, state, release, version)) for frame_id, version in frames]
+def report_all(
+    frames: Iterable[str], state: InstallState, release: str, versions: Mapping[str, int] = MappingProxyType({})
+) -> None:
+    """All of these frames say this, in one batch of the bridge. ``versions``: of the DesiredState that each holds."""
+    told = [(frame_id, _reported(frame_id, state, release, versions.get(frame_id, 0))) for frame_id in frames]
     deployments.on_reports(record_reports(told))
 
 
@@ -129,7 +127,8 @@ def offered(rollout: Rollout) -> list[Deployment]:
 def commit(rollout: Rollout) -> int:
     """All frames in flight install, commit and report. Returns how many."""
     rows = [row for row in offered(rollout) if row.state != "committed"]
-    _report_versions([(row.frame_id, row.desired_version) for row in rows], "committed", rollout.release_id)
+    versions = {row.frame_id: row.desired_version for row in rows}
+    report_all(versions, "committed", rollout.release_id, versions)
     return len(rows)
 
 
