@@ -26,7 +26,7 @@ from standalone.postgres import Postgres
 
 LOOK_H = 12
 """Looks of these rollouts, in memory and in rows alike."""
-SCENARIOS = ("no_effect", "completion", "complaints", "power", "harder")
+SCENARIOS = ("no_effect", "completion", "complaints", "power", "harder", "watched")
 CLOSE = 1e-6
 """Relative difference of the evidence's logs, which come from sums in another order."""
 SETTINGS = {"fsync": "off", "full_page_writes": "off", "shared_buffers": "512MB", "max_wal_size": "4GB"}

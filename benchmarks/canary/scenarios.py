@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from benchmarks.canary.world import FREQUENT, HARDER, Effect, Model
+from ota.domain import plan
 from ota.domain.analysis.policy import SMALL_FLEET_STAGES, STAGES, Stage
 
 
@@ -24,11 +25,13 @@ class Scenario:
     margin: bool = False
 
 
+HOLDBACK = plan.by_evidence("standard").holdback
 FLEET = Model()
 DROP = Effect(completion=-0.04)
 SCENARIOS = (
     Scenario("no_effect", "a release that does nothing", FLEET, Effect(), 2000, 120),
     Scenario("harder", "the same, in a fleet that is harder to judge", HARDER, Effect(), 600, 40),
+    Scenario("watched", "nothing, and a week against the holdback", FLEET, Effect(), 600, 20, holdback=HOLDBACK),
     Scenario("completion", "completion 78 -> 74 %", FLEET, DROP, 200, 30, harmful=True),
     Scenario(
         "completion_part",
@@ -53,6 +56,16 @@ SCENARIOS = (
     ),
     Scenario("no_effect_10k", "10,000 frames, nothing", replace(FLEET, frames=10_000), Effect(), 80, 5),
     Scenario("small_1000", "1,000 frames, nothing", replace(FLEET, frames=1000), Effect(), 100, 8, SMALL_FLEET_STAGES),
+    Scenario(
+        "small_watched",
+        "1,000 frames, nothing, and a week against the holdback",
+        replace(FLEET, frames=1000),
+        Effect(),
+        200,
+        8,
+        SMALL_FLEET_STAGES,
+        HOLDBACK,
+    ),
     Scenario("small_600", "600 frames, nothing", replace(FLEET, frames=600), Effect(), 100, 8, SMALL_FLEET_STAGES),
     Scenario("frequent", "nothing, where twice as many complain", FREQUENT, Effect(), 150, 10),
     Scenario(

@@ -27,8 +27,8 @@ INSTALL_H = 1.0
 @dataclass(frozen=True, slots=True)
 class Result:
     """How a rollout ended: ``decision`` HOLD means that nothing was decided. ``opened_h`` are the hours at which stages
-    opened that leave somebody to compare with, ``everybody_h`` the one at which the release was let go to everybody (but
-    the holdback), ``metrics`` what a rollback was about."""
+    opened that leave somebody to compare with, ``everybody_h`` the one from which everybody (but the holdback) might
+    have the release, ``metrics`` what a rollback was about."""
 
     decision: Decision
     hours: float
