@@ -20,6 +20,9 @@ BIN    := $(VENV)/bin
 TRAIN  := .venv-train
 RKNN   := .venv-rknn
 
+# Where it is set, every process that tests start would compile our sources anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: setup demo up test lint bench-pipeline bench-idle bench-model bench-powercut bench-canary format reference-model rknn clean
 .DELETE_ON_ERROR:
 

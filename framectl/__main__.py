@@ -1,6 +1,7 @@
 """``framectl``: the entry point. Exit codes: 0 done, 1 refused or failed with one sentence, 2 wrong usage."""
 
 import argparse
+import functools
 import os
 import sys
 from collections.abc import Sequence
@@ -21,8 +22,9 @@ from framectl.commands import (
 from framectl.errors import CommandFailed
 
 
+@functools.cache
 def parser() -> argparse.ArgumentParser:
-    """The whole command line."""
+    """The whole command line, put together once for everybody who runs commands in one process."""
     common = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
     common.add_argument("--server", help="the server's address (FRAMEFLEET_SERVER)")
     common.add_argument("--token", help="an API token (FRAMEFLEET_TOKEN)")

@@ -194,7 +194,9 @@ def test_the_harness_catches_a_planted_mistake(mistake: str, monkeypatch: pytest
     plant, way = MISTAKES[mistake]
     plant(monkeypatch)
     tally = Tally()
-    for number, moment in enumerate(tell(STORIES["life"])):
+    moments = list(enumerate(tell(STORIES["life"])))
+    late = len(moments) * 3 // 5  # where the frame has most to lose: noticed sooner than from the beginning on
+    for number, moment in moments[late:] + moments[:late]:
         if way == "cut":
             cut_at(moment, number, 0, tally, twice=False)
         else:
