@@ -22,6 +22,8 @@ _HEADER = len(_SIGNATURE) + 8
 """Signature, flags and the length of an extension that nobody uses."""
 CHUNK = 1 << 24
 """Bytes held beside the arrays."""
+WORK_MEM = "64MB"
+"""What the server may hash and sort a hundred thousand frames in; with its usual 4 MB it writes them to disk."""
 
 
 def copied(select: str, parameters: Mapping[str, object], columns: Mapping[str, str]) -> Columns:
@@ -50,6 +52,7 @@ def _parse(chunk: bytearray, record: "np.dtype[Any]", columns: Mapping[str, str]
 
 def _chunks(select: str, parameters: Mapping[str, object], width: int) -> Generator[bytearray]:
     with connection.cursor() as cursor, connection.wrap_database_errors:
+        cursor.execute("SELECT set_config('work_mem', %s, true)", [WORK_MEM])  # within a transaction, to its end
         query = cursor.mogrify(f"COPY ({select}) TO STDOUT (FORMAT BINARY)", parameters)
         pgconn = cursor.connection.pgconn
         result = pgconn.exec_(query.encode())
