@@ -73,9 +73,10 @@ class Panel:
         self.legend(colour, label)
 
     def legend(self, colour: str, label: str) -> None:
+        """In the corner where everybody wants to be and nobody is."""
         row = sum('class="key"' in part for part in self.parts)
-        y = TOP + 16 + row * 18
-        x = self.x0 + PANEL_W - 196
+        y = TOP + PANEL_H - 112 + row * 18
+        x = self.x0 + 16
         self.parts.append(f'<rect class="key" x="{x}" y="{y - 8}" width="12" height="8" fill="{colour}"/>')
         self.parts.append(_text(x + 18, y, label, 12))
 

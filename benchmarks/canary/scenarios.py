@@ -46,11 +46,11 @@ SCENARIOS = (
     Scenario("complaints", "three times as many complaints", FLEET, Effect(complaints=3.0), 200, 30, harmful=True),
     Scenario("bricked", "a fifth of canaries break", FLEET, Effect(broken=0.2), 150, 10, harmful=True),
     Scenario("silent", "a fifth of canaries fall silent", FLEET, Effect(silent=0.2), 150, 10, harmful=True),
-    Scenario("margin_completion", "exactly -2 points", FLEET, Effect(completion=-0.02), 300, 20, margin=True),
+    Scenario("margin_completion", "exactly -2 points", FLEET, Effect(completion=-0.02), 900, 20, margin=True),
     Scenario(
-        "margin_complaints", "exactly twice as many complaints", FLEET, Effect(complaints=2.0), 300, 20, margin=True
+        "margin_complaints", "exactly twice as many complaints", FLEET, Effect(complaints=2.0), 900, 20, margin=True
     ),
-    Scenario("margin_power", "exactly +0.05 W", FLEET, Effect(power=0.05), 300, 20, margin=True),
+    Scenario("margin_power", "exactly +0.05 W", FLEET, Effect(power=0.05), 900, 20, margin=True),
     Scenario(
         "fix", "half as many complaints, completion +1 point", FLEET, Effect(completion=0.01, complaints=0.5), 150, 10
     ),
