@@ -91,18 +91,15 @@ def quantile(hours: Sequence[float], part: float) -> float | None:
 def headline(found: Mapping[str, Ends]) -> dict[str, object]:
     """The figures that are promised, from all scenarios. False rollbacks are those until everybody may have the
     release; ``_watched`` has the week against the holdback as well."""
-    nothing, harder, watched = found["no_effect"], found["harder"], found["watched"]
+    nothing = found["no_effect"]
     margin = [ends for name, ends in found.items() if BY_NAME[name].margin]
-    figures: dict[str, object] = {
-        "false_rollback": share(nothing.rolled_back, nothing.runs),
-        "false_rollback_upper95": round(upper_bound(nothing.rolled_back, nothing.runs), 5),
-        "false_rollback_harder": share(harder.rolled_back, harder.runs),
-        "false_rollback_harder_upper95": round(upper_bound(harder.rolled_back, harder.runs), 5),
-        "false_rollback_watched": share(watched.rolled_back, watched.runs),
-        "false_rollback_watched_upper95": round(upper_bound(watched.rolled_back, watched.runs), 5),
-        "harmful_promoted": sum(ends.promoted for name, ends in found.items() if BY_NAME[name].harmful),
-        "boundary_promoted_upper95": max(round(upper_bound(ends.promoted, ends.runs), 5) for ends in margin),
-    }
+    figures: dict[str, object] = {}
+    for name, key in (("no_effect", ""), ("harder", "_harder"), ("watched", "_watched")):
+        harmless = found[name]
+        figures[f"false_rollback{key}"] = share(harmless.rolled_back, harmless.runs)
+        figures[f"false_rollback{key}_upper95"] = round(upper_bound(harmless.rolled_back, harmless.runs), 5)
+    figures["harmful_promoted"] = sum(ends.promoted for name, ends in found.items() if BY_NAME[name].harmful)
+    figures["boundary_promoted_upper95"] = max(round(upper_bound(ends.promoted, ends.runs), 5) for ends in margin)
     for name in ("completion", "power", "complaints"):
         figures[f"{name}_rolled_back"] = share(found[name].rolled_back, found[name].runs)
         figures[f"{name}_median_h"] = median(found[name].rollback_h)

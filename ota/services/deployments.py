@@ -53,11 +53,6 @@ def on_reports(reports: Sequence[tuple[str, ReportedState]]) -> None:
     _note_returned(Deployment.objects.filter(frame__in=ids, rollout__state__in=RETURNING), now)
 
 
-def on_reported(frame_id: str, report: ReportedState) -> None:
-    """Move the frame's Deployments as its newest report says."""
-    on_reports([(frame_id, report)])
-
-
 def catch_up(rollout: Rollout, now: dt.datetime) -> None:
     """Move all Deployments of the rollout as the stored reports say."""
     digest = rollout.release_id

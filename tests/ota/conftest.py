@@ -63,6 +63,15 @@ def release_1_1(offline: "Offline", base: "File", release_1_0: "Release") -> "Re
 
 
 @pytest.fixture
+def release_1_2(offline: "Offline", base: "File", release_1_1: "Release") -> "Release":
+    from tests.ota.offline import file
+    from tests.ota.world import push
+
+    adapter = file("lora/mandarin-1.2.adapter", b"adaptor " * 1000, "lora_delta", base.ref.sha256)
+    return push(offline.release("talking-portrait", "1.2", [adapter], [base.ref]))
+
+
+@pytest.fixture
 def frames(db: None) -> Callable[..., list[str]]:
     from tests.ota.world import enrol
 

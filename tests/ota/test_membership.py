@@ -9,8 +9,7 @@ from fleet.models import AuditEntry, Frame, FrameGroup
 from ota.domain.plan import Plan, StagePlan, of_shares
 from ota.models import DesiredState, Pin, Release, Rollout
 from ota.services import director, membership, pins, rollouts
-from tests.ota.offline import File, Offline, file
-from tests.ota.world import Enrol, commit, offered, push, report, report_all
+from tests.ota.world import Enrol, commit, offered, report, report_all
 
 pytestmark = pytest.mark.django_db
 
@@ -27,12 +26,6 @@ def salt(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def everybody(db: None) -> FrameGroup:
     return FrameGroup.objects.create(name="all", query="")
-
-
-@pytest.fixture
-def release_1_2(release_1_1: Release, offline: Offline, base: File) -> Release:
-    adapter = file("lora/mandarin-1.2.adapter", b"adaptor " * 1000, "lora_delta", base.ref.sha256)
-    return push(offline.release("talking-portrait", "1.2", [adapter], [base.ref]))
 
 
 def plan(*shares: float, **fields: Any) -> Plan:

@@ -10,8 +10,7 @@ from fleet.models import FrameGroup
 from ota.models import Deployment, DesiredState, Release, Rollout
 from ota.selectors_offers import standing_offers
 from ota.services import director, offers, rollouts
-from tests.ota.offline import File, Offline, file
-from tests.ota.world import Enrol, commit, push, report
+from tests.ota.world import Enrol, commit, report
 
 pytestmark = pytest.mark.django_db
 
@@ -95,11 +94,9 @@ def test_a_rollout_that_fails_inside_holds_up_no_other(
 
 
 def test_release_by_release_back_to_the_first(
-    release_1_1: Release, release_1_0: Release, zh: FrameGroup, frames: Enrol, offline: Offline, base: File
+    release_1_1: Release, release_1_0: Release, release_1_2: Release, zh: FrameGroup, frames: Enrol
 ) -> None:
     """1.0, 1.1, 1.2, then 1.2 is rolled back, and then 1.1 too: nobody is left behind."""
-    adapter = file("lora/mandarin-1.2.adapter", b"adaptor " * 1000, "lora_delta", base.ref.sha256)
-    release_1_2 = push(offline.release("talking-portrait", "1.2", [adapter], [base.ref]))
     ids = frames(4)
     director.set_desired(ids, release_1_0)
     first, second = succeeded(release_1_1, zh), succeeded(release_1_2, zh)
