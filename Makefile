@@ -15,7 +15,6 @@
 
 PYTHON ?= python3
 VENV   := .venv
-WORKERS := $(shell expr $$(nproc) + 1)  # many tests wait more than they compute
 BIN    := $(VENV)/bin
 TRAIN  := .venv-train
 RKNN   := .venv-rknn
@@ -51,7 +50,8 @@ up: $(VENV)/run.installed
 	@exec $(BIN)/python -m standalone up
 
 test: $(VENV)/dev.installed
-	$(BIN)/python -m pytest -q --numprocesses $(WORKERS)
+	@# One more than cores: many tests wait more than they compute.
+	$(BIN)/python -m pytest -q --numprocesses $$(($$(nproc) + 1)) --maxprocesses 4
 
 lint: $(VENV)/dev.installed
 	$(BIN)/ruff check .
