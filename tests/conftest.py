@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from standalone.postgres import Postgres
 
 TESTS = Path(__file__).parent
@@ -100,6 +102,16 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
     config.option.loadscopereorder = False
     return Scheduling(config, log)
+
+
+@pytest.fixture(autouse=True)
+def in_the_usual_language(request: pytest.FixtureRequest) -> "Iterator[None]":
+    """A page drawn in Chinese leaves its thread in Chinese; the test after it begins like any other."""
+    yield
+    if folder_key in request.config.stash:
+        from django.utils.translation import deactivate
+
+        deactivate()
 
 
 @pytest.fixture(scope="session")
