@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from framectl.commands import (
     adapter,
+    agent,
     audit,
     frames,
     groups,
@@ -33,7 +34,20 @@ def parser() -> argparse.ArgumentParser:
         prog="framectl", description="Sign releases offline and operate a framefleet server.", parents=[common]
     )
     groups_of_commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for module in (keys, repository, adapter, release, rollout, groups, frames, segments, webhooks, tokens, audit):
+    for module in (
+        keys,
+        repository,
+        adapter,
+        agent,
+        release,
+        rollout,
+        groups,
+        frames,
+        segments,
+        webhooks,
+        tokens,
+        audit,
+    ):
         module.add_parser(groups_of_commands, common)
     return top
 

@@ -1,4 +1,4 @@
-"""Small files: read with a bound, replaced atomically."""
+"""Small files: read with a bound, written once, replaced atomically."""
 
 import os
 import tempfile
@@ -18,6 +18,22 @@ def read_file(path: Path, limit: int = MAX_MESSAGE) -> bytes:
     if len(data) > limit:
         raise CommandFailed(f"{path} has more than the {limit} bytes allowed here.")
     return data
+
+
+def write_new(path: Path, data: bytes, what: str) -> None:
+    """Write a file that is not there yet; ``what`` it is called. Raises CommandFailed."""
+    try:
+        with path.open("xb") as file:
+            try:
+                file.write(data)
+                file.flush()
+            except OSError:
+                path.unlink(missing_ok=True)
+                raise
+    except FileExistsError:
+        raise CommandFailed(f"{path} exists already: choose another name for {what}.") from None
+    except OSError as error:
+        raise CommandFailed(f"{path} cannot be written: {error.strerror or error}.") from None
 
 
 def write_file(path: Path, data: bytes, mode: int = 0o644) -> None:

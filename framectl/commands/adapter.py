@@ -11,6 +11,7 @@ from typing import Any
 from framectl.adapters.report import evaluation_data, evaluation_text, inspection_text, labels_of
 from framectl.client import existing_file
 from framectl.errors import CommandFailed
+from framectl.files import write_new
 from framectl.output import printable, show
 
 MODEL_PARTS = ("numpy", "onnxruntime")
@@ -120,27 +121,12 @@ def _pack(arguments: Namespace) -> None:
                 segment=arguments.segment,
             )
             segments = {clip.segment for clip in bundle.manifest.golden.clips}
-        _write_new(arguments.out, content)
+        write_new(arguments.out, content, "the adapter")
         found = inspect(arguments.out, arguments.bundle)
     said = f"Packed {found.name} ({found.sha256[:12]}, {found.length} bytes) as {arguments.out}."
     if found.segment not in segments:
         said += f" This bundle has no golden clips of {found.segment}: its trial cannot tell whether it helps."
     show(arguments, {"file": str(arguments.out), **asdict(found)}, printable(said))
-
-
-def _write_new(path: Path, content: bytes) -> None:
-    try:
-        with path.open("xb") as file:
-            try:
-                file.write(content)
-                file.flush()
-            except OSError:
-                path.unlink(missing_ok=True)
-                raise
-    except FileExistsError:
-        raise CommandFailed(f"{path} exists already: choose another name for the adapter.") from None
-    except OSError as error:
-        raise CommandFailed(f"{path} cannot be written: {error.strerror or error}.") from None
 
 
 def _eval(arguments: Namespace) -> None:

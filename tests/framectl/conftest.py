@@ -1,8 +1,10 @@
 """An offline folder, a base model and adapters, made with the real command line."""
 
 import hashlib
+import io
 import json
 import struct
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,28 @@ def adapter(base: bytes, fill: bytes = b"\x01", **words: str) -> bytes:
     words = {"base_model": hashlib.sha256(base).hexdigest(), **words}
     header = json.dumps({"__metadata__": words, "a": {"dtype": "F16", "shape": [500], "data_offsets": [0, 1000]}})
     return struct.pack("<Q", len(header)) + header.encode() + fill * 1000
+
+
+def agent_parts(version: str) -> dict[str, bytes]:
+    """The least that makes an agent: name -> content."""
+    says = f'"""Which agent this is."""\n\nAGENT_VERSION = "{version}"\n'.encode()
+    return {
+        "device_agent/__init__.py": b"", "device_agent/__main__.py": b"print('hello')\n",
+        "device_agent/version.py": says, "protocol/__init__.py": b"",
+    }  # fmt: skip
+
+
+def zipped(parts: dict[str, bytes], how: int = zipfile.ZIP_DEFLATED) -> bytes:
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w", how) as archive:
+        for name, data in parts.items():
+            archive.writestr(name, data)
+    return content.getvalue()
+
+
+def agent(version: str) -> bytes:
+    """An agent's file."""
+    return zipped(agent_parts(version))
 
 
 @dataclass(frozen=True)
