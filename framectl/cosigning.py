@@ -12,6 +12,7 @@ import msgspec
 from tuf.api.metadata import TargetFile
 
 from framectl import documents as tuf
+from framectl.agents import MAX_FILE, check_agent
 from framectl.errors import CommandFailed
 from framectl.offline import OfflineFolder
 from framectl.package import Carried, Package, write_package
@@ -31,6 +32,7 @@ def cosign(folder: OfflineFolder, path: Path, keys: Sequence[str], now: datetime
         epoch = _check(folder, package, documents, now)
         _refuse_other_proposal(folder, package)
         package.verify_artifacts()
+        agent = _agent(folder, package, documents)
         if missing(documents, folder.documents):
             signers = folder.signers(keys, documents)
             if not add_signatures(documents, folder.documents, signers) and keys:
@@ -45,8 +47,9 @@ def cosign(folder: OfflineFolder, path: Path, keys: Sequence[str], now: datetime
         folder.settle()
         versions = {role: one.signed.version for role, one in documents.items()}
         return SignedRelease(
-            manifest.name, manifest.version, package.digest, manifest.targets, versions, path, epoch, tuple(lacks_still)
-        )
+            manifest.name, manifest.version, package.digest, manifest.targets, versions, path, epoch,
+            tuple(lacks_still), agent,
+        )  # fmt: skip
 
 
 def _refuse_other_proposal(folder: OfflineFolder, package: Package) -> None:
@@ -82,6 +85,26 @@ def _check(folder: OfflineFolder, package: Package, documents: tuf.Documents, no
         if entry is None or entry.hashes.get("sha256") != sha256:
             raise CommandFailed(f"The package lists {listed}, which its documents do not sign: do not sign it.")
     return artifact_manifest(merged["release"].signed.targets[path].custom).security_epoch
+
+
+def _agent(folder: OfflineFolder, package: Package, documents: tuf.Documents) -> str | None:
+    """Version of the agent that the release brings. Raises CommandFailed when it is called another than it is."""
+    merged = folder.documents | documents
+    for listed in package.manifest.targets:
+        manifest = artifact_manifest(merged[_role(listed.path)].signed.targets[listed.path].custom)
+        if manifest.kind != "agent":
+            continue
+        if listed.sha256 in package.artifacts:
+            if listed.length > MAX_FILE:
+                raise CommandFailed(f"The package's {listed.path} is too long for an agent: do not sign it.")
+            agent = check_agent(b"".join(package.read(listed.sha256)), f"The package's {listed.path}")
+            if agent.version != manifest.version:
+                raise CommandFailed(
+                    f"The package's {listed.path} is agent {agent.version}, but its document calls it "
+                    f"{manifest.version}: do not sign it."
+                )
+        return manifest.version
+    return None
 
 
 def _check_added(role: str, path: str, target: TargetFile, wanted: dict[str, str]) -> None:

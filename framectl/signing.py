@@ -11,6 +11,7 @@ from tuf.api.metadata import Metadata, TargetFile, Targets
 
 from framectl import documents as tuf
 from framectl.adapters.file import base_model_of
+from framectl.agents import read_agent
 from framectl.errors import CommandFailed
 from framectl.files import read_file
 from framectl.offline import OfflineFolder
@@ -23,12 +24,12 @@ from protocol.limits import MAX_MESSAGE, MAX_TARGETS_PER_RELEASE, MAX_TEXT
 from protocol.messages import TargetRef
 from protocol.repository import (
     ROLE_OF_KIND,
-    ArtifactKind,
     ArtifactManifest,
     ReleaseManifest,
     RuntimeRange,
     artifact_manifest,
 )
+from protocol.versions import older
 
 _NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,38}[a-z0-9])?")
 _VERSION = re.compile(r"[0-9][0-9a-z.]{0,30}")
@@ -46,9 +47,12 @@ class ReleaseRequest:
     base_model: Path | None
     base_release: tuple[str, str] | None
     adapters: tuple[Path, ...] = ()
+    agent: Path | None = None
+    """None: frames keep the agent they run."""
     notes: str = ""
     hardware: tuple[str, ...] = ()
     min_agent: str = "0"
+    """For base model and adapters; with ``agent`` they meet the agent that the release brings."""
     runtimes: tuple[RuntimeRange, ...] = ()
     security_epoch: int | None = None
     """None: the highest that was signed in this folder."""
@@ -69,6 +73,8 @@ class SignedRelease:
     package: Path
     security_epoch: int
     missing: tuple[str, ...] = ()
+    agent: str | None = None
+    """Version of the agent it brings."""
 
 
 def runtime_range(text: str) -> RuntimeRange:
@@ -110,6 +116,7 @@ def sign_release(folder: OfflineFolder, request: ReleaseRequest, out: Path, now:
     base = plan.base_model()
     for number, adapter in enumerate(request.adapters, start=1):
         plan.adapter(adapter, number, base)
+    agent = plan.agent(request.agent) if request.agent is not None else None
     if not 1 <= len(plan.targets) <= MAX_TARGETS_PER_RELEASE:
         raise CommandFailed(f"A release has 1 to {MAX_TARGETS_PER_RELEASE} artifacts, not {len(plan.targets)}.")
 
@@ -129,7 +136,9 @@ def sign_release(folder: OfflineFolder, request: ReleaseRequest, out: Path, now:
     folder.propose(Proposal(changed, OpenRelease(request.name, request.version, data)))
     folder.settle()
     versions = {role: document.signed.version for role, document in changed.items()}
-    return SignedRelease(request.name, request.version, digest, plan.targets, versions, out, epoch, tuple(lacks_still))
+    return SignedRelease(
+        request.name, request.version, digest, plan.targets, versions, out, epoch, tuple(lacks_still), agent
+    )
 
 
 def target_of(path: str, data: bytes, security_epoch: int = 0) -> TargetFile:
@@ -165,20 +174,22 @@ class _Plan:
         self.targets: list[TargetRef] = []
         self.added: dict[str, list[TargetFile]] = {}
         self.packed: list[PackedFile] = []
+        self._asks = [("--min-agent", request.min_agent)]
+        """What asks for an agent, and for which."""
 
     def base_model(self) -> str:
         """Add the base model; returns its SHA-256."""
         request = self._request
         if request.base_model is not None and request.base_release is None:
             path = f"base/{request.name}-{request.version}.bundle"
-            return self._file(path, request.base_model, "base_model", None)
+            return self._file(path, request.base_model, self._conditions(ArtifactManifest(kind="base_model")))
         if request.base_release is None or request.base_model is not None:
             raise CommandFailed("Give either a base model file or an earlier release that has the base model.")
         manifest = signed_release(self._folder, *request.base_release)
         for target in manifest.targets:
-            entry = _entry(self._folder, target)
-            if artifact_manifest(entry.custom).kind == "base_model":
-                self.targets.append(target)
+            manifest_of_base = artifact_manifest(_entry(self._folder, target).custom)
+            if manifest_of_base.kind == "base_model":  # no agent: frames keep the one that release brought
+                self._list(target, manifest_of_base)
                 return target.sha256
         raise CommandFailed(f"{' '.join(request.base_release)} has no base model: name the release that brought it.")
 
@@ -192,9 +203,34 @@ class _Plan:
             )
         suffix = "" if number == 1 else f"-{number}"
         target = f"lora/{self._request.name}-{self._request.version}{suffix}.adapter"
-        self._file(target, path, "lora_delta", base)
+        self._file(target, path, self._conditions(ArtifactManifest(kind="lora_delta", base_model=base)))
 
-    def _file(self, target: str, path: Path, kind: ArtifactKind, base_model: str | None) -> str:
+    def agent(self, path: Path) -> str:
+        """Add the agent, after everything else that the release lists; returns its version."""
+        agent = read_agent(path)
+        for what, needed in self._asks:
+            if older(agent.version, needed):
+                raise CommandFailed(
+                    f"{what} asks for agent {needed} and {path} is agent {agent.version}, so no frame could run this "
+                    "release: bring a newer agent, or ask for an older one."
+                )
+        # Whichever agent runs may install it, and it needs no runtime to be started.
+        manifest = ArtifactManifest(kind="agent", version=agent.version, hardware=list(self._request.hardware))
+        if self._file(f"agent/{self._request.name}-{self._request.version}.zip", path, manifest) != agent.sha256:
+            raise CommandFailed(f"{path} changed while it was being read: sign again when it is complete.")
+        return agent.version
+
+    def _conditions(self, manifest: ArtifactManifest) -> ArtifactManifest:
+        request = self._request
+        return msgspec.structs.replace(
+            manifest, hardware=list(request.hardware), min_agent=request.min_agent, runtimes=list(request.runtimes)
+        )
+
+    def _list(self, target: TargetRef, manifest: ArtifactManifest) -> None:
+        self.targets.append(target)
+        self._asks.append((target.path, manifest.min_agent))
+
+    def _file(self, target: str, path: Path, manifest: ArtifactManifest) -> str:
         try:
             with path.open("rb") as file:
                 index = build_index(iter(lambda: file.read(_PIECE), b""))
@@ -202,21 +238,16 @@ class _Plan:
             raise CommandFailed(f"{path} cannot be read: {error.strerror or error}.") from None
         except ValueError as error:
             raise CommandFailed(f"{path} cannot be an artifact: {error}.") from None
-        known = self._known(ROLE_OF_KIND[kind], index.sha256)
+        role = ROLE_OF_KIND[manifest.kind]
+        known = self._known(role, index.sha256)
         if known is not None:  # the same bytes under an earlier release's name: nothing to sign or carry again
-            self.targets.append(TargetRef(known.path, known.length, index.sha256))
+            self._list(TargetRef(known.path, known.length, index.sha256), artifact_manifest(known.custom))
             return index.sha256
         if index.sha256 in {ref.sha256 for ref in self.targets}:
             raise CommandFailed(f"{path} is in this release already: name every file once.")
-        manifest = ArtifactManifest(
-            kind=kind, index=index.root, base_model=base_model,
-            hardware=list(self._request.hardware), min_agent=self._request.min_agent,
-            runtimes=list(self._request.runtimes),
-        )  # fmt: skip
-        self.added.setdefault(ROLE_OF_KIND[kind], []).append(
-            tuf.target_file(target, index.length, index.sha256, manifest)
-        )
-        self.targets.append(TargetRef(target, index.length, index.sha256))
+        manifest = msgspec.structs.replace(manifest, index=index.root)
+        self.added.setdefault(role, []).append(tuf.target_file(target, index.length, index.sha256, manifest))
+        self._list(TargetRef(target, index.length, index.sha256), manifest)
         self.packed.append(PackedFile(path, index.sha256, index.length))
         return index.sha256
 
@@ -252,5 +283,6 @@ def summary(release: SignedRelease) -> dict[str, Any]:
     return {
         "name": release.name, "version": release.version, "digest": release.digest,
         "targets": msgspec.to_builtins(release.targets), "documents": release.versions, "package": str(release.package),
-        "security_epoch": release.security_epoch, "complete": not release.missing, "missing": list(release.missing),
+        "security_epoch": release.security_epoch, "agent": release.agent,
+        "complete": not release.missing, "missing": list(release.missing),
     }  # fmt: skip

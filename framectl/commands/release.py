@@ -43,12 +43,19 @@ def _add_sign(commands: Any, common: ArgumentParser) -> None:
     base.add_argument("--base-model", type=existing_file, metavar="FILE", help="a bundle")
     base.add_argument("--base-release", metavar='"NAME VERSION"', help="the release that brought the base model")
     sign.add_argument("--adapter", type=existing_file, action="append", default=[], metavar="FILE")
+    sign.add_argument(
+        "--agent", type=existing_file, metavar="FILE", help="an agent file (framectl agent pack) that frames install "
+        "with the rest; default: none, and frames keep the agent they run, also one that --base-release brought"
+    )  # fmt: skip
     sign.add_argument("--hardware", action="append", default=[], help="hardware it runs on (default: any)")
     sign.add_argument(
         "--runtime", action="append", default=[], metavar="'rknn>=2.3,<3'", help="versions of a runtime it runs on "
         "(may be given again; default: any)"
     )  # fmt: skip
-    sign.add_argument("--min-agent", default="0", metavar="VERSION")
+    sign.add_argument(
+        "--min-agent", default="0", metavar="VERSION", help="the agent that base model and adapter need; with --agent, "
+        "at most the version it brings"
+    )  # fmt: skip
     sign.add_argument("--notes", default="")
     sign.add_argument(
         "--security-epoch", type=int, metavar="N", help="frames that commit this release accept no smaller epoch "
@@ -61,7 +68,7 @@ def _add_sign(commands: Any, common: ArgumentParser) -> None:
 def _sign(arguments: Namespace) -> None:
     if arguments.add is not None:
         given = (arguments.name, arguments.version, arguments.out, arguments.base_model, arguments.base_release)
-        if any(given) or arguments.adapter or arguments.security_epoch is not None:
+        if any(given) or arguments.adapter or arguments.agent is not None or arguments.security_epoch is not None:
             raise CommandFailed("--add takes the package as it is: give only --offline and --key with it.")
         with OfflineFolder.open(arguments.offline) as folder:
             signed = cosign(folder, arguments.add, arguments.key, datetime.now(UTC))
@@ -70,6 +77,7 @@ def _sign(arguments: Namespace) -> None:
             signed = sign_release(folder, _request(arguments), arguments.out, datetime.now(UTC))
     roles = ", ".join(f"{role} {version}" for role, version in signed.versions.items())
     lines = [f"Signed {signed.name} {signed.version} ({signed.digest[:12]}) as {signed.package}; documents: {roles}."]
+    lines += [f"It brings agent {signed.agent}."] if signed.agent is not None else []
     lines += [f"Incomplete. {lack}." for lack in signed.missing]
     show(arguments, summary(signed), "\n".join(lines))
 
@@ -85,6 +93,7 @@ def _request(arguments: Namespace) -> ReleaseRequest:
         base_model=arguments.base_model,
         base_release=split_release(arguments.base_release) if arguments.base_release else None,
         adapters=tuple(arguments.adapter),
+        agent=arguments.agent,
         notes=arguments.notes,
         hardware=tuple(arguments.hardware),
         min_agent=arguments.min_agent,
@@ -156,9 +165,10 @@ def _list(arguments: Namespace) -> None:
             f"{release['name']} {release['version']}",
             release["digest"][:12],
             len(release["artifacts"]),
+            next((one.get("version") for one in release["artifacts"] if one["kind"] == "agent"), None),
             "yes" if release["published_at"] else "no",
             release["notes"],
         )
         for release in releases
     ]
-    show(arguments, releases, lambda: table(("RELEASE", "DIGEST", "ARTIFACTS", "PUBLISHED", "NOTES"), rows))
+    show(arguments, releases, lambda: table(("RELEASE", "DIGEST", "ARTIFACTS", "AGENT", "PUBLISHED", "NOTES"), rows))

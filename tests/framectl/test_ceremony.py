@@ -5,6 +5,7 @@ import os
 import shutil
 import stat
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from framectl.__main__ import main
 from framectl.offline import OfflineFolder
 from framectl.package import Package
 from framectl.publickeys import id_of
-from tests.framectl.conftest import BASE, Desk
+from tests.framectl.conftest import BASE, Desk, agent
 from tests.framectl.people import EVERYBODY, People
 
 
@@ -208,6 +209,40 @@ def test_people_with_copies_of_the_folder_pass_the_package_on(started: People) -
     # Back at the first desk the package itself is enough.
     assert started.does("release", "sign", "--offline", started.folder, *more)["complete"]
     assert versions(started.folder)["release"] == 2
+
+
+def test_an_agent_is_signed_by_as_many_as_anything_else_and_shown_to_each(started: People) -> None:
+    it = desk(started)
+    more = ("--agent", it.file("agent.zip", agent("2.0")), "--key", started.key("dora"))
+    assert it.sign("1.0", "--base-model", it.file("base.bundle", BASE), *more) == 0
+    with Package.open(it.package("1.0")) as package:
+        assert [sentence.partition(":")[0] for sentence in package.missing] == [
+            f"The {role} document has 1 of 2 signatures" for role in ("base", "agent", "release")
+        ]
+    said = started.does("release", "sign", "--offline", started.folder, "--add", str(it.package("1.0")),
+                        "--key", started.key("fred"))  # fmt: skip
+    assert (said["complete"], said["agent"]) == (True, "2.0")
+
+
+def test_an_agent_that_is_called_another_than_it_is_is_not_signed(
+    started: People, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from framectl import signing
+    from framectl.agents import AgentFile, read_agent
+
+    def misread(path: Path) -> AgentFile:
+        return replace(read_agent(path), version="9.9")
+
+    it = desk(started)
+    copy = started.home / "copy"
+    shutil.copytree(started.folder, copy)
+    monkeypatch.setattr(signing, "read_agent", misread)
+    more = ("--agent", it.file("agent.zip", agent("2.0")), "--key", started.key("dora"))
+    assert it.sign("1.0", "--base-model", it.file("base.bundle", BASE), *more) == 0
+    refusal = started.refused(
+        "release", "sign", "--offline", str(copy), "--add", str(it.package("1.0")), "--key", started.key("emil")
+    )
+    assert "is agent 2.0, but its document calls it 9.9: do not sign it" in refusal
 
 
 def test_one_thing_collects_signatures_at_a_time(started: People) -> None:
