@@ -69,9 +69,16 @@ def previewed(found: Preview) -> Previewed:
         ),
         excluded=tuple(_excluded(one) for one in found.excluded),
         warnings=_warnings(forecast) if forecast else (),
-        facts=tuple(_facts(forecast)) if forecast else (),
+        facts=(*_brings(found), *(_facts(forecast) if forecast else ())),
         expects=bool(hours),
     )
+
+
+def _brings(found: Preview) -> Iterator[str]:
+    if found.agent:
+        yield _("The release brings agent {version}: frames change over to it with the rest.").format(
+            version=found.agent
+        )
 
 
 def _warnings(forecast: Forecast) -> tuple[str, ...]:

@@ -4,6 +4,7 @@ Frames check all of this themselves and refuse what does not fit. It is asked he
 they can only refuse, and so that people see beforehand whom a release leaves out.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from django.db.models import Q, QuerySet
@@ -13,25 +14,31 @@ from fleet.models import Frame
 from ota import documents
 from ota.domain.causes import Code
 from ota.models import Artifact, Release, TufDocument
-from protocol.repository import artifact_manifest, role_of
+from protocol.repository import ROLE_OF_KIND, ArtifactManifest, artifact_manifest, role_of
 from protocol.versions import older
 
 
 @dataclass(frozen=True, slots=True)
 class Conditions:
-    """``hardware`` empty for any; ``min_agent`` "0" for any; ``base`` the bundle (SHA-256) that the release lists, ""
-    for none."""
+    """``hardware`` empty for any; ``min_agent`` "0" for any: of the agent that runs before the release is installed;
+    ``base`` the bundle (SHA-256) that the release lists, and ``agent`` the version of the agent, "" for none."""
 
     hardware: tuple[str, ...]
     min_agent: str
     base: str
     base_path: str
+    agent: str = ""
 
 
 def conditions(release: Release) -> Conditions:
-    """Of all of the release's files together, as they are signed now."""
+    """Of all of the release's files together, as they are signed now.
+
+    Where the release brings an agent, its other files run under that one: what runs before must only be able to
+    install it.
+    """
     hardware: set[str] | None = None
-    agent, base, base_path = "0", "", ""
+    min_agent, base, base_path = "0", "", ""
+    brought: ArtifactManifest | None = None
     paths = [target for target in release.targets.select_related("artifact") if target.path != release.path]
     signed = {role: _signed(role) for role in {role_of(target.path) for target in paths}}
     for target in paths:
@@ -41,10 +48,21 @@ def conditions(release: Release) -> Conditions:
         manifest = artifact_manifest(file.custom)
         if manifest.hardware:
             hardware = set(manifest.hardware) if hardware is None else hardware & set(manifest.hardware)
-        agent = manifest.min_agent if older(agent, manifest.min_agent) else agent
+        min_agent = manifest.min_agent if older(min_agent, manifest.min_agent) else min_agent
         if manifest.kind == "base_model":
             base, base_path = target.artifact_id, target.path
-    return Conditions(tuple(sorted(hardware or ())), agent, base, base_path)
+        elif manifest.kind == "agent":
+            brought = manifest
+    if brought is None:
+        return Conditions(tuple(sorted(hardware or ())), min_agent, base, base_path)
+    return Conditions(tuple(sorted(hardware or ())), brought.min_agent, base, base_path, brought.version or "")
+
+
+def agent_versions(releases: Iterable[Release]) -> dict[str, str]:
+    """TUF target name of every agent that these releases bring -> the version that it reports, as it is signed."""
+    paths = {target.path for release in releases for target in release.targets.all() if target.artifact.kind == "agent"}
+    files = _signed(ROLE_OF_KIND["agent"]) if paths else {}
+    return {path: artifact_manifest(files[path].custom).version or "" for path in paths & files.keys()}
 
 
 def unfit(needs: Conditions, frames: QuerySet[Frame], *, base_model: bool) -> dict[Code, Q]:

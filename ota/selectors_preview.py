@@ -16,6 +16,7 @@ from ota.domain.causes import Cause, Code
 from ota.domain.plan import GateKind, Plan, check
 from ota.models import Deployment, Release, Rollout
 from ota.selectors_eligibility import eligible, exclusions
+from ota.selectors_fit import conditions
 from ota.selectors_forecast import Forecast, forecast_of
 from ota.services import membership
 
@@ -56,6 +57,8 @@ class Preview:
     arm. ``forecast`` is None where no stage waits for evidence."""
 
     release: str
+    agent: str
+    """The version of the agent that it brings; "" for none, and frames keep theirs."""
     group: str
     refused: str | None
     refused_code: str | None
@@ -97,6 +100,7 @@ def preview(
     refused = _refused(group, plan, drawn, sum(one.frames for one in excluded), draft)
     return Preview(
         release=str(release),
+        agent=conditions(release).agent,
         group=group.name,
         refused=None if refused is None else str(refused),
         refused_code=None if refused is None else refused.code.value,

@@ -28,6 +28,8 @@ def previewed(found: dict[str, Any]) -> str:
     arms = ", ".join(f"{frames} {arm}" for arm, frames in found["arms"].items() if frames)
     lines = [f"{found['release']} to {found['group']}: {found['frames']} frames in {found['households']} households"]
     lines[0] += f" ({arms})." if arms else "."
+    if found.get("agent"):
+        lines.append(f"It brings agent {found['agent']}.")
     if found["refused"]:
         lines.append(f"It would be refused: {found['refused']}")
     hours = {stage["number"]: stage for stage in (found["forecast"] or {}).get("stages", ())}

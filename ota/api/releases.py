@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from django.db.models import QuerySet
@@ -17,6 +18,7 @@ from ota import publication
 from ota.api.bodies import field
 from ota.api.pages import newest_first
 from ota.models import Release
+from ota.selectors_fit import agent_versions
 from ota.services import releases
 
 
@@ -59,11 +61,13 @@ def _releases() -> QuerySet[Release]:
 
 def _show_all(found: list[Release]) -> list[dict[str, Any]]:
     progress = publication.progress([release.digest for release in found])
-    return [_show(release, *progress[release.digest]) for release in found]
+    agents = agent_versions(found)
+    return [_show(release, agents, *progress[release.digest]) for release in found]
 
 
-def _show(release: Release, published: int, total: int) -> dict[str, Any]:
-    """A release as the API gives it; ``publication`` counts the retained chunks of its artifacts."""
+def _show(release: Release, agents: Mapping[str, str], published: int, total: int) -> dict[str, Any]:
+    """A release as the API gives it; ``publication`` counts the retained chunks of its artifacts, ``version`` is that
+    of an agent."""
     return {
         "name": release.name,
         "version": release.version,
@@ -77,6 +81,7 @@ def _show(release: Release, published: int, total: int) -> dict[str, Any]:
                 "kind": target.artifact.kind,
                 "sha256": target.artifact_id,
                 "length": target.artifact.length,
+                "version": agents.get(target.path),
             }
             for target in release.targets.all()
         ],

@@ -18,6 +18,7 @@ from protocol.codec import decode
 from protocol.errors import Reason, Refused
 from protocol.messages import TargetRef
 from protocol.repository import ROLE_OF_KIND, ArtifactManifest, ReleaseManifest, artifact_manifest, role_of
+from protocol.versions import older
 
 Targets = Mapping[str, TargetFile]
 
@@ -177,20 +178,16 @@ def _check_bases(label: str, listed: list[TargetRef], named: list[ArtifactManife
 def _check_together(label: str, listed: list[TargetRef], named: list[ArtifactManifest]) -> None:
     """Some frame must be able to run all of it: frames install a release as a whole or not at all."""
     parts = list(zip(listed, named, strict=True))
-    for target, manifest in parts:
-        if manifest.kind == "agent":
-            raise Refused(
-                Reason.INCOMPATIBLE,
-                f"The release {label} lists {target.path}: frames do not install their agent from a release. Leave it "
-                "out, and give what needs a newer agent the condition min_agent.",
-            )
-    for kind, least, word in (("base_model", 1, "base model"), ("lora_delta", 0, "adapter")):
+    for kind, least, word in (("base_model", 1, "base model"), ("lora_delta", 0, "adapter"), ("agent", 0, "agent")):
         count = sum(manifest.kind == kind for manifest in named)
         if not least <= count <= 1:
             need = "exactly one" if least else "one at most"
             raise Refused(
                 Reason.INCOMPATIBLE, f"The release {label} lists {count} files of kind {word}: a frame runs {need}."
             )
+    for target, manifest in parts:
+        if manifest.kind == "agent":
+            _check_agent(label, target.path, manifest, parts)
     first: tuple[str, set[str]] | None = None
     for target, manifest in parts:
         if not manifest.hardware:
@@ -202,6 +199,21 @@ def _check_together(label: str, listed: list[TargetRef], named: list[ArtifactMan
                 f"{', '.join(manifest.hardware)}: no frame can run both. Make a release for each.",
             )
         first = (target.path, set(manifest.hardware) & (first[1] if first is not None else set(manifest.hardware)))
+
+
+def _check_agent(
+    label: str, path: str, agent: ArtifactManifest, parts: list[tuple[TargetRef, ArtifactManifest]]
+) -> None:
+    """What else the release lists runs under the agent that it brings, never under the one before."""
+    if not agent.version:
+        raise refuse(f"{path} does not say which version of the agent it is: sign the release again.")
+    for target, manifest in parts:
+        if manifest.kind != "agent" and older(agent.version, manifest.min_agent):
+            raise Refused(
+                Reason.INCOMPATIBLE,
+                f"The release {label} lists {target.path}, which needs agent {manifest.min_agent}, and {path} is agent "
+                f"{agent.version}: no frame could run it. Bring a newer agent.",
+            )
 
 
 def _targets(document: Document) -> Targets:

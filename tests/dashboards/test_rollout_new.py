@@ -290,6 +290,8 @@ def test_a_warning_that_nobody_has_words_for_is_told_as_it_came(world: World) ->
     for strange in (forecast(warning_code="new_one", instead=None), forecast(warning_parameters={}, instead=None)):
         assert previewed(replace(found, forecast=strange)).warnings == ("English.",)
     assert previewed(replace(found, forecast=forecast(enough=True))).warnings == ()
+    brings = previewed(replace(found, forecast=None, agent="2.0")).facts
+    assert brings == ("The release brings agent 2.0: frames change over to it with the rest.",)
 
 
 @pytest.mark.parametrize("code", [*Shortage, SHORT_HISTORY])

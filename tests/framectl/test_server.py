@@ -14,7 +14,7 @@ import pytest
 from framectl.__main__ import main
 from framectl.offline import OfflineFolder
 from protocol.chunks import sha256_hex
-from tests.framectl.conftest import BASE, Desk, adapter
+from tests.framectl.conftest import BASE, Desk, adapter, agent
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -102,6 +102,44 @@ def test_two_releases_go_from_the_desk_to_the_server(pushed: Desk, capsys: pytes
     listed = printed(capsys, "release", "list")
     assert [f"{one['name']} {one['version']}" for one in listed] == ["talking-portrait 1.1", "talking-portrait 1.0"]
     assert [artifact["kind"] for artifact in listed[0]["artifacts"]] == ["base_model", "lora_delta", "release"]
+
+
+def test_a_release_with_an_agent_reaches_a_frames_desired_state(
+    pushed: Desk, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from ota.models import DesiredState, Release
+    from ota.services import director
+    from protocol.codec import decode
+    from protocol.envelope import Envelope
+    from protocol.messages import DesiredState as Message
+    from tests.ota.world import enrol
+
+    more = (
+        "--adapter", pushed.file("1.1.adapter", adapter(BASE)), "--agent", pushed.file("agent.zip", agent("2.0")),
+        "--min-agent", "2.0",
+    )  # fmt: skip
+    assert pushed.sign("1.1", "--base-release", "talking-portrait 1.0", *more) == 0
+    with bridge():
+        release = printed(capsys, "release", "push", str(pushed.package("1.1")))
+    assert {one["kind"]: one["version"] for one in release["artifacts"]} == {
+        "base_model": None, "lora_delta": None, "agent": "2.0", "release": None,
+    }  # fmt: skip
+    assert main(["release", "list"]) == 0
+    assert "  2.0    yes" in capsys.readouterr().out
+
+    enrol(1)
+    director.set_desired(["frame-0000"], Release.objects.get(version="1.1"))
+    envelope = decode(bytes(DesiredState.objects.get().envelope), Envelope)
+    message = decode(envelope.payload, Message)
+    assert {target.path for target in message.targets} == {
+        "base/talking-portrait-1.0.bundle", "lora/talking-portrait-1.1.adapter", "agent/talking-portrait-1.1.zip",
+    }  # fmt: skip
+
+    main(["groups", "create", "all"])
+    plan = ("--release", "talking-portrait 1.1", "--group", "all", "--stages", "100", "--with-base-model")
+    assert printed(capsys, "rollout", "preview", *plan)["agent"] == "2.0"
+    assert main(["rollout", "preview", *plan]) == 0
+    assert "It brings agent 2.0." in capsys.readouterr().out
 
 
 def test_pushing_again_goes_on_where_it_stopped(desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,6 +11,7 @@ from ota.domain.causes import Code
 from ota.domain.plan import Plan, StagePlan, Window, of_shares
 from ota.models import Release, Rollout
 from ota.selectors_eligibility import exclusions, reason_for
+from ota.selectors_fit import conditions, suited
 from ota.services import freezes, membership, pins, rollouts
 from protocol.repository import ArtifactManifest
 from tests.ota.offline import File, Offline
@@ -84,6 +85,25 @@ def test_what_the_preview_leaves_out_is_not_enlisted(demanding: Release, zh: Fra
     assert told(rollout, ids[0]) is Code.FRAME_HARDWARE
     assert told(rollout, ids[1]) is Code.FRAME_AGENT
     assert told(rollout, ids[2]) is Code.FRAME_PINNED
+
+
+@pytest.mark.parametrize(("own", "brings", "needed"), [("0", "2.0", "0"), ("1.5", "2.0", "1.5"), ("0", None, "2.0")])
+def test_with_an_agent_in_the_release_only_what_installs_it_is_asked_of_the_agent_before(
+    own: str, brings: str | None, needed: str, offline: Offline, base: File, release_1_0: Release,
+    zh: FrameGroup, frames: Enrol,
+) -> None:  # fmt: skip
+    ids = frames(2)
+    Frame.objects.filter(pk=ids[0]).update(agent_version="1.4")
+    Frame.objects.filter(pk=ids[1]).update(agent_version="1.9")
+    bound = ArtifactManifest(kind="lora_delta", base_model=base.ref.sha256, min_agent="2.0")
+    files = [File("lora/new.adapter", b"adapter", bound)]
+    if brings is not None:
+        files.append(File("agent/new.zip", b"agent", ArtifactManifest(kind="agent", version=brings, min_agent=own)))
+    release = push(offline.release("talking-portrait", "2.0", files, [base.ref]))
+    found = conditions(release)
+    assert (found.min_agent, found.agent, found.base) == (needed, brings or "", base.ref.sha256)
+    too_old = {"0": 0, "1.5": 1, "2.0": 2}[needed]
+    assert suited(release, Frame.objects.all(), base_model=True).count() == 2 - too_old
 
 
 def test_a_release_that_fits_nobody_is_refused(demanding: Release, zh: FrameGroup, frames: Enrol) -> None:

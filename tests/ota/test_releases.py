@@ -10,6 +10,7 @@ import pytest
 from fleet.models import AuditEntry
 from ota import storage
 from ota.models import Artifact, Release, RetainedObject, TufDocument
+from ota.selectors_fit import agent_versions
 from ota.services import artifacts, releases
 from protocol.chunks import sha256_hex
 from protocol.errors import Reason, Refused
@@ -201,10 +202,46 @@ def test_files_that_no_frame_can_run_together_are_refused(offline: Offline) -> N
     assert "base/small.bundle for rk3576, rk3588 and lora/p.adapter for pi5: no frame can run both" in error.detail
 
 
-def test_a_release_that_brings_an_agent_is_refused(release_1_0: Release, offline: Offline, base: File) -> None:
-    agent = File("agent/agent-2.0.whl", b"agent", ArtifactManifest(kind="agent"))
-    error = refused(offline.release("talking-portrait", "2.0", [agent], [base.ref]))
-    assert "frames do not install their agent from a release" in error.detail
+def agent(version: str | None, path: str = "agent/p-2.0.zip", **conditions: Any) -> File:
+    data = f"agent {version}".encode()
+    return File(path, data, ArtifactManifest(kind="agent", version=version, **conditions))
+
+
+def test_a_release_brings_its_agent_with_everything_else(release_1_0: Release, offline: Offline, base: File) -> None:
+    bound = ArtifactManifest(kind="lora_delta", base_model=base.ref.sha256, min_agent="2.0")
+    made = push(offline.release("p", "2.0", [File("lora/p.adapter", b"lora", bound), agent("2.0")], [base.ref]))
+    assert {target.artifact.kind for target in made.targets.all()} == {"base_model", "lora_delta", "agent", "release"}
+    assert agent_versions([made, release_1_0]) == {"agent/p-2.0.zip": "2.0"}
+
+
+def test_a_release_with_two_agents_is_refused(release_1_0: Release, offline: Offline, base: File) -> None:
+    two = [agent("2.0"), agent("2.1", "agent/p-2.1.zip")]
+    error = refused(offline.release("p", "2.0", two, [base.ref]))
+    assert error.reason is Reason.INCOMPATIBLE
+    assert "2 files of kind agent: a frame runs one at most" in error.detail
+
+
+@pytest.mark.parametrize("version", [None, ""])
+def test_an_agent_that_does_not_say_which_it_is_is_refused(
+    version: str | None, release_1_0: Release, offline: Offline, base: File
+) -> None:
+    error = refused(offline.release("p", "2.0", [agent(version)], [base.ref]))
+    assert "agent/p-2.0.zip does not say which version of the agent it is" in error.detail
+
+
+def test_a_file_for_a_newer_agent_than_its_release_brings_is_refused(
+    release_1_0: Release, offline: Offline, base: File
+) -> None:
+    bound = ArtifactManifest(kind="lora_delta", base_model=base.ref.sha256, min_agent="2.1")
+    error = refused(offline.release("p", "2.0", [File("lora/p.adapter", b"lora", bound), agent("2.0")], [base.ref]))
+    assert error.reason is Reason.INCOMPATIBLE
+    assert "lora/p.adapter, which needs agent 2.1, and agent/p-2.0.zip is agent 2.0: no frame" in error.detail
+
+
+def test_an_agent_for_other_hardware_than_the_rest_is_refused(offline: Offline) -> None:
+    base = File("base/small.bundle", b"base", ArtifactManifest(kind="base_model", hardware=["rk3588"]))
+    error = refused(offline.release("p", "1.0", [base, agent("2.0", hardware=["pi5"])]))
+    assert "agent/p-2.0.zip for pi5: no frame can run both" in error.detail
 
 
 def test_a_manifest_other_than_the_signed_one_is_refused(offline: Offline, base: File) -> None:
