@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from device_agent.boot import STEADY_S, Boot
 from device_agent.clock import SecurityClock, utc
 from device_agent.core import FrameCore
 from device_agent.folder import (
@@ -57,15 +58,17 @@ MB = 1_000_000
 class Agent:
     """Core, connection, player and page of one frame, put together."""
 
-    def __init__(self, folder: AgentFolder, settings: Settings, notifier: Notifier) -> None:
+    def __init__(self, folder: AgentFolder, settings: Settings, notifier: Notifier, boot: Boot) -> None:
         frame = read_frame_file(folder)
         url = broker_url(settings.mqtt, frame)
-        identity = read_identity(folder)
+        identity = read_identity(folder, boot.running)
+        self._boot = boot
+        self._handing_over = False
         self._pairs = Pairs(folder.identity)
         certified = certified_identity(self._pairs)
         documents = FileDocuments(folder.trust)
         self._clock = clock = SecurityClock(documents, director_root(documents).version)
-        quiet = threading.Lock()
+        self._quiet = quiet = threading.Lock()
         folder.media.mkdir(exist_ok=True)
         self._folder = folder
         self._notifier = notifier
@@ -77,7 +80,7 @@ class Agent:
             documents=documents,
             store=self._store,
             outbox=self._outbox,
-            trial=StoreTrial(self._store, renderer, quiet, self._record, clock.date_ms),
+            trial=StoreTrial(self._store, renderer, quiet, self._record, clock.date_ms, boot.environment_of),
             trust=partial(ImageTrust, now=clock.now),
             epoch=epoch_store(settings.epoch_helper, folder.epoch),
             security_now=clock.now,
@@ -90,7 +93,7 @@ class Agent:
         )
         self._runtime = settings.runtime
         self._policy = trial_policy(settings)
-        self._core = FrameCore(identity, ports, policy=self._policy)
+        self._core = FrameCore(identity, ports, policy=self._policy, not_started=boot.not_started)
         self._identity = identity
         self._wrong_identity = mismatch(identity.frame_id, certified) if certified != identity.frame_id else None
         endpoint = None
@@ -109,6 +112,7 @@ class Agent:
         )
         self._driver = MqttDriver(lifeline, url, lifeline, self._each_turn)
         self._started = False
+        self._steady_at: float | None = None
         self._flush_at = 0.0
         self._waiting = 0
         self._named: tuple[str | None, str | None] = None, None
@@ -126,7 +130,7 @@ class Agent:
         self._page = Page(self._player, self.status, [folder.media, *settings.media], settings.port)
 
     def run(self) -> None:
-        """Until SIGTERM or SIGINT."""
+        """Until SIGTERM or SIGINT, or until another agent is to take over (``hands_over``)."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: self._driver.stop())
         page = LocalPage(port=self._page.port, pid=os.getpid())
@@ -138,12 +142,19 @@ class Agent:
         try:
             self._driver.run()
         finally:
-            self._notifier.stopping()
+            if not self._handing_over:  # the service goes on: nobody needs to be told
+                self._notifier.stopping()
             self._core.stop(time.monotonic())
             self._player.close()
             self._page.close()
             self._folder.page.unlink(missing_ok=True)
             self._outbox.close()
+        self._boot.stood()
+
+    @property
+    def hands_over(self) -> bool:
+        """Whether ``run`` ended because the journal wants another agent to run."""
+        return self._handing_over
 
     def status(self) -> dict[str, Any]:
         """For the page and ``device-agent status``."""
@@ -192,7 +203,15 @@ class Agent:
                 self._notifier.status(self._line())
         if not self._started:
             self._started = True
+            self._steady_at = now + STEADY_S
             self._notifier.ready(self._line())
+        if self._steady_at is not None and now >= self._steady_at:
+            self._steady_at = None
+            self._boot.stood()
+        if not self._quiet.locked() and self._boot.wants_another(self._core.agent):
+            log.info("Another agent takes over.")
+            self._handing_over = True
+            self._driver.stop()
         if self._page.alive():
             self._notifier.beat(now)
 

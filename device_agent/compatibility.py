@@ -7,9 +7,11 @@ from protocol.repository import RuntimeRange
 from protocol.versions import older
 
 
-def compatible(signed: list[SignedTarget], identity: FrameIdentity) -> Slot:
-    """The release (``signed[0]``) as a slot, if this frame may run it. Raises Refused."""
+def compatible(signed: list[SignedTarget], identity: FrameIdentity, kept: Installed | None = None) -> Slot:
+    """The release (``signed[0]``) as a slot, if this frame may run it. Raises Refused. A release that brings no agent
+    runs on ``kept``."""
     parts = signed[1:]
+    brought = _agent_of(parts)
     for target in parts:
         manifest = target.manifest
         if manifest.hardware and identity.hardware not in manifest.hardware:
@@ -17,18 +19,18 @@ def compatible(signed: list[SignedTarget], identity: FrameIdentity) -> Slot:
                 Reason.INCOMPATIBLE,
                 f"{target.path} runs on {', '.join(manifest.hardware)}, and this frame is {identity.hardware}.",
             )
-        if older(identity.agent_version, manifest.min_agent):
-            raise Refused(
-                Reason.INCOMPATIBLE,
-                f"{target.path} needs agent {manifest.min_agent}; this frame has {identity.agent_version}.",
-            )
+        # An agent is installed by the one before it; everything else runs on the one that its release brings.
+        agent = identity.agent_version if brought is None or target is brought else str(brought.manifest.version)
+        if older(agent, manifest.min_agent):
+            whose = "this frame has" if agent == identity.agent_version else "its release brings"
+            raise Refused(Reason.INCOMPATIBLE, f"{target.path} needs agent {manifest.min_agent}; {whose} {agent}.")
         if manifest.runtimes and not any(_in_range(one, identity) for one in manifest.runtimes):
             here = ", ".join(f"{name} {version}" for name, version in identity.runtimes.items()) or "none"
             raise Refused(
                 Reason.INCOMPATIBLE,
                 f"{target.path} runs on {' or '.join(map(str, manifest.runtimes))}; the runtimes here: {here}.",
             )
-        if manifest.kind not in ("base_model", "lora_delta", "asset"):
+        if manifest.kind not in ("base_model", "lora_delta", "asset", "agent"):
             raise Refused(
                 Reason.INCOMPATIBLE, f"This agent cannot install {target.path}, a file of kind {manifest.kind}."
             )
@@ -47,10 +49,27 @@ def compatible(signed: list[SignedTarget], identity: FrameIdentity) -> Slot:
             )
     return Slot(
         release=signed[0].sha256,
-        artifacts=tuple(
-            Installed(kind=part.manifest.kind, path=part.path, length=part.length, sha256=part.sha256) for part in parts
-        ),
+        artifacts=(*map(_installed, parts), *([kept] if brought is None and kept is not None else [])),
         security_epoch=signed[0].manifest.security_epoch,
+    )
+
+
+def _agent_of(parts: list[SignedTarget]) -> SignedTarget | None:
+    agents = [target for target in parts if target.manifest.kind == "agent"]
+    if len(agents) > 1:
+        raise Refused(Reason.INCOMPATIBLE, f"A release has at most one agent; this one has {len(agents)}.")
+    if agents and agents[0].manifest.version is None:
+        raise Refused(Reason.INCOMPATIBLE, f"{agents[0].path} is an agent of no version: sign it with one.")
+    return agents[0] if agents else None
+
+
+def _installed(part: SignedTarget) -> Installed:
+    return Installed(
+        kind=part.manifest.kind,
+        path=part.path,
+        length=part.length,
+        sha256=part.sha256,
+        version=part.manifest.version or "",
     )
 
 

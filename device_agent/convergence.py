@@ -107,7 +107,7 @@ def _install(
     if not (yield Perform(lambda: _are_whole(signed[:1], ports))):
         yield from fetch_missing(signed[:1], signed, keep, ports, policy, progress, retry)
     _check_manifest(ports.store.read(release.sha256), targets)
-    slot = compatible(signed, identity)
+    slot = compatible(signed, identity, installer.journal.agent_for(release.sha256, identity.agent))
     _may_bring_base_model(signed, ports, policy)
     yield from fetch_missing(signed[1:], signed, keep, ports, policy, progress, retry)
     installer.apply(Fetched())

@@ -15,12 +15,13 @@ ports goes on where the old one was cut.
 
 import logging
 import random
+from collections.abc import Callable
 
 from device_agent.convergence import converge
 from device_agent.failures import failure_of
 from device_agent.gate import Gate
 from device_agent.installer.driver import Installer
-from device_agent.installer.slots import Journal, Slot
+from device_agent.installer.slots import Installed, Journal, Slot
 from device_agent.ports import FrameIdentity, Ports, TrialPolicy
 from device_agent.reports import figures, hello, release_of, reported_state
 from device_agent.telemetry import health, random_id
@@ -47,11 +48,15 @@ TRIES_AGAIN = 12
 EPOCH = "security_epoch"
 """Kind of the HealthEvent about a floor that could not be read or raised."""
 
+AGENT = "agent"
+"""Kind of the HealthEvent about a committed release that plays on another agent than the one it brought."""
+
 DEFAULT_POLICY = TrialPolicy()
 
 
 class FrameCore:
-    """See the module's text. ``retry`` is how patiently the repository is asked, ``policy`` how long probation is."""
+    """See the module's text. ``retry`` is how patiently the repository is asked, ``policy`` how long probation is.
+    ``not_started`` says in a sentence why the agent of the playing release does not run, where that was given up."""
 
     def __init__(
         self,
@@ -59,8 +64,10 @@ class FrameCore:
         ports: Ports,
         retry: RetryPolicy = DEFAULT_RETRY,
         policy: TrialPolicy = DEFAULT_POLICY,
+        not_started: Callable[[Installed | None], str | None] = lambda agent: None,
     ) -> None:
         self.identity = identity
+        self._heard = False
         self._ports = ports
         self._retry = retry
         self._policy = policy
@@ -84,7 +91,9 @@ class FrameCore:
         self._session = Session(identity.frame_id, ports.outbox, self._hello, self._offered, ports.sent_ms)
         self._installer.restarted()
         self._keep_epoch()
-        self._watch = Watch(self._installer, policy, self._whole)
+        self._watch = Watch(self._installer, policy, self._whole, runs=self._runs, reached=self._reached)
+        if (why := not_started(self.agent)) is not None and not self._watch.agent_lost(why):
+            self._record_health(AGENT, why)
         self._tidy()
         self._resume()
 
@@ -98,7 +107,12 @@ class FrameCore:
     @property
     def playing(self) -> Slot | None:
         """The release to play with; changes only between two calls of the driver."""
-        return self.journal.committed if self._watch.failed else self.journal.playing
+        return self.journal.playing if self._runs() and not self._watch.failed else self.journal.committed
+
+    @property
+    def agent(self) -> Installed | None:
+        """The agent that the journal wants to run; None for the image's."""
+        return self.journal.playing.agent if self.journal.playing is not None else None
 
     @property
     def deadline(self) -> float | None:
@@ -139,6 +153,7 @@ class FrameCore:
         """A message came in."""
         self._now = now
         self._out += self._session.received(topic, payload, now)
+        self._heard = self._heard or self._session.greeted
         if self._exchange is not None:
             self._out += self._exchange.received(topic, payload, now)
         return self._drain()
@@ -333,6 +348,17 @@ class FrameCore:
             self._ports.store.collect(self._installer.files())
         except OSError as error:
             log.error("The store cannot be tidied: %s", error)
+
+    def _runs(self) -> bool:
+        """Whether the agent that the playing release wants is the one that runs."""
+        return (self.agent.sha256 if self.agent is not None else None) == self.identity.agent
+
+    def _reached(self) -> bool:
+        """Whether the release on probation may be committed for all that concerns the network. An agent that nobody can
+        talk to any more could never be mended from afar, so the backend must have answered a new one first."""
+        committed = self.journal.committed
+        before = committed.agent if committed is not None else None
+        return self._heard or before == self.agent
 
     def _whole(self, slot: Slot) -> bool:
         return all(self._ports.store.has(name) for name in slot.files())

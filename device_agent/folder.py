@@ -14,10 +14,10 @@ from device_agent.settings.kinds import ConfigError
 from device_agent.settings.layers import Settings
 from device_agent.storage.files import read_file
 from device_agent.storage.records import read_record
+from device_agent.version import AGENT_VERSION
 from protocol.messages import FrameId, Sha256, Word
 
 __all__ = [
-    "AGENT_VERSION",
     "AgentFolder",
     "ConfigError",
     "FrameFile",
@@ -29,7 +29,6 @@ __all__ = [
     "trial_policy",
 ]
 
-AGENT_VERSION = "0.1.0"
 RUNTIMES = {"onnx": "onnxruntime", "rknn": "rknn-toolkit-lite2"}
 """Name in a ``RuntimeRange`` -> the package that has it."""
 MAX_FRAME_JSON = 64 * 1024
@@ -124,11 +123,11 @@ def read_frame_file(folder: AgentFolder) -> FrameFile:
         raise ConfigError(f"{path} is not as enrolment writes it ({error}): enrol the frame again.") from error
 
 
-def read_identity(folder: AgentFolder) -> FrameIdentity:
-    """Who the frame is. Raises ConfigError."""
+def read_identity(folder: AgentFolder, agent: str | None = None) -> FrameIdentity:
+    """Who the frame is; ``agent`` as in ``FrameIdentity``. Raises ConfigError."""
     frame = read_frame_file(folder)
     return FrameIdentity(
-        frame.frame_id, frame.hardware, frame.locale, AGENT_VERSION, frame.simulated, installed_runtimes()
+        frame.frame_id, frame.hardware, frame.locale, AGENT_VERSION, frame.simulated, installed_runtimes(), agent
     )
 
 

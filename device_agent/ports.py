@@ -32,6 +32,8 @@ class FrameIdentity:
     simulated: bool = False
     runtimes: Mapping[str, str] = field(default_factory=dict)
     """Version of each inference runtime that is installed, by its name in a ``RuntimeRange``."""
+    agent: str | None = None
+    """SHA-256 of the agent's file; None for the image's own."""
 
 
 class DocumentStore(Protocol):

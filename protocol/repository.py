@@ -74,6 +74,8 @@ class ArtifactManifest(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Root of the chunk index; None for a file of one chunk."""
     base_model: Sha256 | None = None
     """The bundle a LoRA delta is bound to."""
+    version: Word | None = None
+    """Of an agent: the one it reports; None for everything else."""
     hardware: Annotated[list[Word], Meta(max_length=16)] = []
     """Hardware it runs on; empty for any."""
     min_agent: Word = "0"

@@ -72,6 +72,11 @@ class Session:
         self._resend_at: float | None = None
 
     @property
+    def greeted(self) -> bool:
+        """Whether the backend has answered a hello on this connection."""
+        return self._greeted
+
+    @property
     def deadline(self) -> float | None:
         """When ``tick`` is due."""
         times = [at for at in (self._hello_at, self._resend_at) if at is not None]

@@ -1,7 +1,7 @@
 """Simulated frames as enrolment and factory leave them: identity and trust anchors from disk, a release in slot A."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from device_agent.core import FrameCore
@@ -65,6 +65,8 @@ class SimulatedFrame:
     people: Household
     trials: SharedTrials
     segment: str
+    image: FrameIdentity
+    """Who it is with the agent it was made with."""
     appended: int = 0
     told_ms: int = 0
     """People's time when the frame last had something to say."""
@@ -73,6 +75,17 @@ class SimulatedFrame:
     def settled(self) -> bool:
         """Whether what it plays is not about to change."""
         return self.core.journal.state in SETTLED
+
+    def change_agent(self) -> bool:
+        """Whether the frame goes on with the agent that its playing release brought (or gave back). All simulated
+        frames run this process's code: only what such a frame says it runs changes."""
+        wanted, said = self.core.agent, self.core.identity
+        if (wanted.sha256 if wanted is not None else None) == said.agent:
+            return False
+        self.core.identity = (
+            replace(self.image, agent=wanted.sha256, agent_version=wanted.version) if wanted is not None else self.image
+        )
+        return True
 
     def begin(self, now_ms: int) -> None:
         """Nobody has played before ``now_ms`` (people's time)."""
@@ -172,4 +185,4 @@ def make_frame(
     )
     core = FrameCore(enrolled.identity, ports, retry, policy)
     segment = segment_of(enrolled.identity.locale)
-    return SimulatedFrame(core, outbox, store, people, shared.trials, segment, told_ms=people.now_ms)
+    return SimulatedFrame(core, outbox, store, people, shared.trials, segment, enrolled.identity, told_ms=people.now_ms)

@@ -160,6 +160,8 @@ class Simulator:
 
 def live_on(frame: SimulatedFrame, driver: FrameDriver, until_ms: int) -> None:
     """Let the people of one frame live, and have the frame say what there is to say."""
+    if frame.change_agent():
+        driver.greet()
     lived = frame.live(until_ms)
     if lived.events:
         driver.wake_up()

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from standalone.postgres import Postgres
 
 TESTS = Path(__file__).parent
-IN_ONE_WORLD = tuple(f"tests/end_to_end/test_{what}.py" for what in ("bad_input", "birth", "new_frame"))
+IN_ONE_WORLD = tuple(f"tests/end_to_end/test_{what}.py" for what in ("bad_input", "birth", "new_agent", "new_frame"))
 WITHOUT_DJANGO = {"protocol", "device_agent", "simulator", "reference_model", "standalone"}
 
 server_key: "pytest.StashKey[Postgres]" = pytest.StashKey()

@@ -19,7 +19,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
 def run(arguments: argparse.Namespace) -> int:
     """Returns the exit status: 0 after a stop, or 1 with one sentence on stderr."""
     # Imported here so that the other commands load nothing of this.
-    from device_agent.agent import Agent
+    from device_agent.boot import Boot
     from device_agent.folder import ConfigError, agent_folder, alone
     from device_agent.notify import Notifier
     from device_agent.trust.image import NoTrustAnchor
@@ -34,7 +34,15 @@ def run(arguments: argparse.Namespace) -> int:
         faulthandler.enable()
         folder = agent_folder(settings.dir)
         with alone(folder):
-            Agent(folder, settings, Notifier.from_environment(os.environ)).run()
+            boot = Boot(folder, dict(os.environ), sys.argv[1:])
+            boot.begin()
+            # What draws and connects is loaded only by the agent that stays.
+            from device_agent.agent import Agent
+
+            agent = Agent(folder, settings, Notifier.from_environment(os.environ), boot)
+            agent.run()
+            if agent.hands_over:
+                boot.hand_over()
     except (ConfigError, NoTrustAnchor, ValueError) as error:
         print(f"device-agent run: {error}", file=sys.stderr)
         return 1

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import msgspec
 
-from device_agent.folder import AGENT_VERSION, AgentFolder, FrameFile, read_frame_file
+from device_agent.folder import AgentFolder, FrameFile, read_frame_file
 from device_agent.identity.certificates import accept
 from device_agent.identity.key import FileKeys, FrameKey, KeyKeeper
 from device_agent.identity.server import BirthFailed, BirthServer
@@ -20,6 +20,7 @@ from device_agent.settings.kinds import ConfigError
 from device_agent.storage.disk import disk
 from device_agent.storage.files import make_folder, read_file, replace_file
 from device_agent.tls import Clock, trusting
+from device_agent.version import AGENT_VERSION
 from protocol.birth import ClaimRequest
 from protocol.errors import Refused
 

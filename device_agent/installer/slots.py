@@ -17,6 +17,8 @@ class Installed(Struct, frozen=True, kw_only=True):
     path: str
     length: int
     sha256: Sha256
+    version: str = ""
+    """Of an agent."""
 
 
 class Slot(Struct, frozen=True, kw_only=True):
@@ -36,6 +38,11 @@ class Slot(Struct, frozen=True, kw_only=True):
     def adapter(self) -> Installed | None:
         """The LoRA delta, where the release has one."""
         return next((artifact for artifact in self.artifacts if artifact.kind == "lora_delta"), None)
+
+    @property
+    def agent(self) -> Installed | None:
+        """The agent it runs on: its release's, or the one that an earlier release brought; None for the image's."""
+        return next((artifact for artifact in self.artifacts if artifact.kind == "agent"), None)
 
     def files(self) -> frozenset[str]:
         """Hashes of everything this slot needs in the store, the release's manifest included."""
@@ -120,6 +127,15 @@ class Journal(Struct, frozen=True, kw_only=True):
         if not self.fallback or committed is None or other is None:
             return None
         return other if other.security_epoch >= committed.security_epoch else None
+
+    def agent_for(self, release: str, running: str | None) -> Installed | None:
+        """The agent that a release runs on that brings none: the one it had when it was here before, else the one that
+        is ``running``."""
+        slots = [slot for slot in (self.slot_a, self.slot_b) if slot is not None]
+        for slot in slots:
+            if slot.release == release:
+                return slot.agent
+        return next((slot.agent for slot in slots if slot.agent is not None and slot.agent.sha256 == running), None)
 
     def files(self) -> frozenset[str]:
         """Hashes of everything a slot names."""

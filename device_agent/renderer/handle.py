@@ -1,7 +1,8 @@
 """The agent's handle on rendering: a renderer is started when first needed, ended when nothing comes for a while."""
 
+import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -61,14 +62,20 @@ class Renderer:
         assert isinstance(played, Played)  # noqa: S101  for the type checker
         return played
 
-    def measure(self, measure: Measure, on_fault: Callable[[str], None] = lambda sentence: None) -> Measured:
-        """One trial in a renderer of its own, so that its memory is the release's. Raises as ``play`` does.
+    def measure(
+        self,
+        measure: Measure,
+        on_fault: Callable[[str], None] = lambda sentence: None,
+        environment: Mapping[str, str] | None = None,
+    ) -> Measured:
+        """One trial in a renderer of its own, so that its memory is the release's; ``environment`` is one in which
+        another agent's code is found, for a release that brings it. Raises as ``play`` does.
 
         The warm renderer ends before: a frame has room for one model at a time.
         """
         with self._one:
             self._cool()
-            process = self._start()
+            process = self._start(environment)
             try:
                 measured = self._ask(process, measure, on_fault)
             finally:
@@ -120,10 +127,10 @@ class Renderer:
             self._timer.cancel()
             self._timer = None
 
-    def _start(self) -> RendererProcess:
+    def _start(self, environment: Mapping[str, str] | None = None) -> RendererProcess:
         self._require_open()
         try:
-            process = self._births.submit(RendererProcess, self._command).result()
+            process = self._births.submit(RendererProcess, self._command, environment or os.environ).result()
         except RuntimeError:  # closed in this moment
             raise RendererDied(_CLOSED, "closed") from None
         except OSError as error:

@@ -254,4 +254,5 @@ def _signal_name(number: int) -> str:
 def renderer_command(runtime: str, core_mask: int, memory_mb: int) -> list[str]:
     """How a renderer is started; ``RendererProcess`` adds what concerns the two processes alone."""
     options = ["--runtime", runtime, "--core-mask", str(core_mask), "--memory-mb", str(memory_mb)]
-    return [sys.executable, "-m", "device_agent", "render", *options]
+    # Not from the working directory: a renderer runs the same code as its agent, which may have come with a release.
+    return [sys.executable, "-P", "-m", "device_agent", "render", *options]

@@ -1,9 +1,9 @@
 """The trial port over the store and the renderer: a release is measured in a process of its own."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 
-from device_agent.installer.slots import Slot
+from device_agent.installer.slots import Installed, Slot
 from device_agent.ports import TrialReport, wall_clock_ms
 from device_agent.renderer.handle import Renderer
 from device_agent.renderer.messages import Measure
@@ -23,7 +23,8 @@ _REASONS = {
 
 
 class StoreTrial:
-    """``quiet``, a lock, is held meanwhile: no film plays into the measurement. ``record`` takes faults as events."""
+    """``quiet``, a lock, is held meanwhile: no film plays into the measurement. ``record`` takes faults as events,
+    ``environment`` is ``Boot.environment_of``: golden clips are played by the agent that the release would run on."""
 
     def __init__(
         self,
@@ -32,12 +33,14 @@ class StoreTrial:
         quiet: AbstractContextManager[object] | None = None,
         record: Callable[[AnyEvent], None] = lambda event: None,
         now_ms: Callable[[], int] = wall_clock_ms,
+        environment: Callable[[Installed | None, FileStore], Mapping[str, str] | None] = lambda agent, store: None,
     ) -> None:
         self._store = store
         self._renderer = renderer
         self._quiet = quiet if quiet is not None else nullcontext()
         self._record = record
         self._now_ms = now_ms
+        self._environment = environment
 
     def measure(self, slot: Slot) -> TrialReport:
         """Raises Refused when the release cannot even be tried, RendererDied when the agent stops meanwhile."""
@@ -52,7 +55,8 @@ class StoreTrial:
 
         with self._quiet, self._store.pinned(*slot.files()):
             try:
-                measured = self._renderer.measure(request, faulted)
+                environment = self._environment(slot.agent, self._store)
+                measured = self._renderer.measure(request, faulted, environment)
             except RendererRefused as refused:
                 raise Refused(_REASONS[refused.blame], str(refused)) from refused
             except RendererDied as died:

@@ -27,14 +27,23 @@ SAVE_AGAIN_S = 60.0
 
 class Watch:
     """Watches over the release that plays. ``now`` is seconds on the driver's clock, ``whole`` says whether a slot's
-    files are there."""
+    files are there, ``runs`` whether the agent that the release on probation wants is the one that runs (else nothing
+    counts), ``reached`` whether nothing about the network keeps it from being committed."""
 
     def __init__(
-        self, installer: Installer, policy: TrialPolicy, whole: Callable[[Slot], bool] = lambda slot: True
+        self,
+        installer: Installer,
+        policy: TrialPolicy,
+        whole: Callable[[Slot], bool] = lambda slot: True,
+        *,
+        runs: Callable[[], bool] = lambda: True,
+        reached: Callable[[], bool] = lambda: True,
     ) -> None:
         self._installer = installer
         self._policy = policy
         self._whole = whole
+        self._runs = runs
+        self._reached = reached
         self._failure: Failure | None = None
         self._playbacks = 0
         self._healthy_s = 0.0
@@ -55,7 +64,7 @@ class Watch:
     def deadline(self) -> float | None:
         """When ``tick`` is due; 0 when the time is not known yet."""
         probation = self._installer.journal.probation
-        if probation is None:
+        if probation is None or not self._counts:
             return None
         if self._counted_to is None:
             return 0.0
@@ -69,6 +78,8 @@ class Watch:
         if self._installer.journal.probation is None:
             self._forget()
             self._judge_committed()
+            return
+        if not self._counts:
             return
         if self._counted_to is None:
             self._save_at = now + SAVE_EVERY_S
@@ -91,6 +102,16 @@ class Watch:
             self._failure = self._lost(journal.probation, crash)
         self.tick(now)
 
+    def agent_lost(self, why: str) -> bool:
+        """The agent of the release that should play was given up: that release does not play any longer. False when
+        there is none to fall back to."""
+        journal = self._installer.journal
+        if journal.probation is None:
+            return self._fall_back(why)
+        self._failure = self._lost(journal.probation, why)
+        self._apply(NotPassed(self._failure), 0.0)
+        return True
+
     def stop(self, now: float) -> None:
         """The agent is about to end in order; the next start will not count as a crash, unless the release has failed
         and not even now the journal can be told."""
@@ -109,8 +130,11 @@ class Watch:
             # The counts first: the report of the failure says how far probation had come.
             if self._apply(Progressed(playbacks, healthy_s), now):
                 self._apply(NotPassed(self._failure), now)
-        elif playbacks >= self._policy.playbacks or healthy_s >= self._policy.healthy_s:
+        elif self._reached() and (playbacks >= self._policy.playbacks or healthy_s >= self._policy.healthy_s):
             self._apply(Proved(playbacks, healthy_s), now)
+        elif healthy_s >= self._policy.healthy_s:
+            self._failure = self._lost(probation, "the agent it brought never got an answer from the backend.")
+            self._judge(now)
         elif self._playbacks or now >= self._save_at:
             self._apply(Progressed(playbacks, healthy_s), now)
 
@@ -127,17 +151,23 @@ class Watch:
 
     def _judge_committed(self) -> None:
         journal = self._installer.journal
-        if journal.crashes < MAX_CRASHES or FellBack not in TRANSITIONS[state_of(journal)]:
-            return  # an installation under way comes first: it may be the remedy
-        before = journal.before
-        if before is None or not self._whole(before):
+        if journal.crashes < MAX_CRASHES:
             return
         said = f"{journal.crashes} films in a row crashed, so the release committed before plays again"
         said += f": {self._crash}" if self._crash else "."  # what happened before the last start is not kept
+        self._fall_back(said)
+
+    def _fall_back(self, why: str) -> bool:
+        journal = self._installer.journal
+        before = journal.before
+        if FellBack not in TRANSITIONS[state_of(journal)] or before is None or not self._whole(before):
+            return False  # an installation under way comes first: it may be the remedy
         try:
-            self._installer.apply(FellBack(Failure(reason=Reason.TRIAL_FAILED, detail=sentence(said))))
+            self._installer.apply(FellBack(Failure(reason=Reason.TRIAL_FAILED, detail=sentence(why))))
         except OSError as error:
             log.error("The journal cannot be saved: %s", error)
+            return False
+        return True
 
     def _judge_restarts(self) -> None:
         probation = self._installer.journal.probation
@@ -146,6 +176,11 @@ class Watch:
         said = f"The agent was cut off {probation.restarts} times without a playback: the release may bring it down."
         self._failure = self._lost(probation, said)
         self._apply(NotPassed(self._failure), 0.0)
+
+    @property
+    def _counts(self) -> bool:
+        """A failure is told whatever runs; playbacks and time are the wanted agent's alone."""
+        return self._failure is not None or self._runs()
 
     def _lost(self, probation: Probation, why: str) -> Failure:
         playbacks, healthy_s = self._total(probation)

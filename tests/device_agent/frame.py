@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from device_agent.core import FrameCore
-from device_agent.installer.slots import Slot
+from device_agent.installer.slots import Installed, Slot
 from device_agent.ports import FrameIdentity, Ports, Store, TrialPolicy, TrialReport
 from device_agent.storage.journal import MemoryDocuments, MemoryJournal
 from device_agent.storage.outbox import MemoryOutbox
@@ -65,6 +65,9 @@ class Frame:
         self.epoch: EpochStore = MemoryEpoch()
         self.security_now: Now = utc_now
         self.policy = policy
+        self.running: Installed | None = None
+        """The agent of the next start; None for the image's."""
+        self.not_started: str | None = None
         self.usage = MemoryUsage()
         self.now = 0.0
         self.fetched: Counter[str] = Counter()
@@ -87,9 +90,10 @@ class Frame:
             security_now=self.clock,
             transfer=TransferPorts(usage=self.usage, local_time=self.local_time),
         )
-        self.core = FrameCore(
-            FrameIdentity(FRAME, "rk3588", "zh", "0.1.0", runtimes={"onnx": "1.22.0"}), ports, QUICK, self.policy
-        )
+        version = self.running.version if self.running is not None else "0.1.0"
+        agent = self.running.sha256 if self.running is not None else None
+        identity = FrameIdentity(FRAME, "rk3588", "zh", version, runtimes={"onnx": "1.22.0"}, agent=agent)
+        self.core = FrameCore(identity, ports, QUICK, self.policy, lambda wanted: self.not_started)
         return self.core
 
     def clock(self) -> dt.datetime | None:

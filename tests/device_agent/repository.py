@@ -243,6 +243,10 @@ class Repository:
         manifest = ArtifactManifest(kind="lora_delta", **{"base_model": base.sha256, **changes})
         return self.add(f"lora/{name}.adapter", data, manifest)
 
+    def agent(self, data: bytes, version: str | None, **changes: Any) -> TargetRef:
+        manifest = ArtifactManifest(kind="agent", version=version, **changes)
+        return self.add(f"agent/agent-{version}.zip", data, manifest)
+
     # --- director -----------------------------------------------------------------------------------------------------
 
     def envelope(

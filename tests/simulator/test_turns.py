@@ -1,8 +1,12 @@
 """Settled frames live in turns, in which their people do much at once; a frame that was silent for long says hello."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, cast
 
+from device_agent.core import FrameCore
+from device_agent.installer.slots import Installed
+from device_agent.ports import FrameIdentity
 from simulator.driver import FrameDriver
 from simulator.frames import Lived, SimulatedFrame
 from simulator.run import SILENCE_MS, live_on
@@ -13,6 +17,10 @@ HOUR_MS = 3_600_000
 class Frame(SimpleNamespace):
     told_ms: int
     lived: Lived
+    changed_agent: bool = False
+
+    def change_agent(self) -> bool:
+        return self.changed_agent
 
     def live(self, until_ms: int) -> Lived:
         if self.lived.events:
@@ -54,6 +62,27 @@ def test_a_frame_in_front_of_which_nobody_plays_says_hello_before_it_counts_as_d
 def test_whoever_plays_need_not_say_hello() -> None:
     busy = frame(Lived(events=3, films=1, release="r"))
     assert all(did(busy, hour * HOUR_MS) == ["events"] for hour in range(72))
+
+
+def test_a_frame_that_goes_on_with_another_agent_says_so() -> None:
+    changed = frame(Lived())
+    changed.changed_agent = True
+    assert did(changed, HOUR_MS) == ["hello"]
+
+
+def test_a_simulated_frame_says_it_runs_the_agent_of_its_release_until_it_gives_that_back() -> None:
+    image = FrameIdentity("sim-1", "simulated", "zh", "0.1.0", simulated=True)
+    core = SimpleNamespace(identity=image, agent=None)
+    none: Any = None
+    simulated = SimulatedFrame(cast(FrameCore, core), none, none, none, none, "mandarin", image)
+    assert not simulated.change_agent()
+    core.agent = Installed(kind="agent", path="agent/a", length=1, sha256="a" * 64, version="2.0")
+    assert simulated.change_agent()
+    assert not simulated.change_agent()
+    assert core.identity == replace(image, agent="a" * 64, agent_version="2.0")
+    core.agent = None
+    assert simulated.change_agent()
+    assert core.identity == image
 
 
 def test_films_count_for_a_release_on_probation() -> None:

@@ -28,6 +28,8 @@ class Releases:
     bad: Published
     other: Published
     """With a base model of its own, and of a newer security epoch."""
+    agent: Published
+    """Brings an agent."""
     final: Published
 
 
@@ -52,6 +54,7 @@ def releases() -> Releases:
         fixed("1.1", b"fix"),
         fixed("1.2", b"bad"),
         release("2.0", [other], epoch=1),
+        release("1.4", [base, repository.agent(b"agent" * 20_000, "9.9")]),
         fixed("1.3", b"end", epoch=1),
     )
     repository.publish()
@@ -123,6 +126,19 @@ def crashes(frame: Frame) -> None:
     frame.outbox.close()
 
 
+def agents(frame: Frame) -> None:
+    """A release brings an agent, going back gives the image's back, and the release after it keeps it."""
+    known = releases()
+    frame.connect()
+    install(frame, known.first)
+    install(frame, known.agent)
+    install(frame, known.first)
+    install(frame, known.agent)
+    frame.offer(known.fix)
+    frame.play("The renderer ended with signal 11.")
+    frame.outbox.close()
+
+
 def crowded(frame: Frame) -> None:
     """An outbox that overflows while nobody listens, and an offer that is taken back in mid-download."""
     known = releases()
@@ -142,4 +158,6 @@ def crowded(frame: Frame) -> None:
 
 
 Story = Callable[[Frame], None]
-STORIES: dict[str, Story] = {"birth": birth, "short": short, "life": life, "crashes": crashes, "crowded": crowded}
+STORIES: dict[str, Story] = {
+    "birth": birth, "short": short, "life": life, "crashes": crashes, "crowded": crowded, "agents": agents,
+}  # fmt: skip

@@ -13,12 +13,13 @@ import pytest
 
 from device_agent.installer.slots import Journal
 from device_agent.storage import files, journal, store
-from device_agent.storage.disk import disk
+from device_agent.storage.disk import disk, using
 from device_agent.storage.journal import FileJournal
 from device_agent.storage.outbox import FileOutbox
 from device_agent.storage.store import FileStore
 from tests.device_agent.powercut.cuts import Tally, cut_at, fail_at, kill_at, tell
-from tests.device_agent.powercut.story import STORIES
+from tests.device_agent.powercut.story import STORIES, backend, releases
+from tests.device_agent.powercut.world import Frame, Truth, born
 
 
 def sound(tally: Tally) -> None:
@@ -37,7 +38,7 @@ def test_a_cut_at_every_change_of_a_small_story() -> None:
     assert tally.cut_points > len(moments)
 
 
-@pytest.mark.parametrize("story", ["short", "life", "crowded"])
+@pytest.mark.parametrize("story", ["short", "life", "crowded", "agents"])
 def test_cuts_of_longer_stories_some_of_them_twice(story: str) -> None:
     tally = Tally()
     for number, moment in enumerate(tell(STORIES[story])[3::29]):
@@ -55,6 +56,17 @@ def test_cuts_around_a_fallback_from_a_release_that_crashes() -> None:
     for number, moment in enumerate(moments[-60::4]):
         cut_at(moment, number, 0, tally, twice=False)
     sound(tally)
+
+
+def test_agents_come_and_go_in_the_story_about_them() -> None:
+    kept, brought = born(releases().repository), releases().agent.targets[1].sha256
+    with using(kept):
+        frame = Frame(kept, backend(), Truth())
+        STORIES["agents"](frame)
+    assert frame.ran == [None, brought, None, brought]
+    slot = frame.core.journal.slot(frame.core.journal.other)
+    assert slot is not None
+    assert (slot.release, slot.agent) == (releases().fix.release.sha256, frame.core.agent), "the fix kept it"
 
 
 def test_a_kill_and_then_a_cut() -> None:

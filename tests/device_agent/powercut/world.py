@@ -5,12 +5,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NoReturn
 
 import msgspec
 
+from device_agent.boot import Boot
 from device_agent.clock import SecurityClock
 from device_agent.core import FrameCore
+from device_agent.folder import AgentFolder
 from device_agent.installer.slots import Journal, Slot
 from device_agent.ports import FrameIdentity, Ports, TrialPolicy, TrialReport
 from device_agent.storage.disk import using
@@ -77,8 +79,35 @@ class WatchedJournal:
         self._truth.saved, self._truth.saving = journal, ()
 
 
+class Became(Exception):
+    """The process is another agent from here on."""
+
+    def __init__(self, agent: Path | None) -> None:
+        self.agent = agent
+
+
+class ModelBoot(Boot):
+    """What starts the agents, up to the moment at which the process becomes one."""
+
+    def _become(self, agent: Path | None) -> NoReturn:
+        raise Became(agent)
+
+
+def booted() -> ModelBoot:
+    """The agent that stays, as its own boot sees it."""
+    folder, running = AgentFolder(ROOT), None
+    try:
+        boot = ModelBoot(folder, {}, [], running)
+        boot.begin()
+    except Became as became:
+        assert became.agent is not None
+        boot = ModelBoot(folder, {}, [], became.agent.name)
+    return boot
+
+
 class Frame:
-    """One process of the agent, from its start until it is cut off. To be used within ``using(disk)``."""
+    """A frame from its start until it is cut off: one process, in which one agent may give way to another. To be used
+    within ``using(disk)``."""
 
     def __init__(self, disk: ModelDisk, backend: Backend, truth: Truth) -> None:
         self.disk, self.backend, self.truth = disk, backend, truth
@@ -86,13 +115,22 @@ class Frame:
         self.silent: set[str] = set()
         """Topics that bring nothing for now."""
         self.subscribed: set[str] = set()
+        self.ran: list[str | None] = []
+        """Agents, one after the other; None is the image's."""
+        self._start()
+
+    def _start(self) -> None:
+        self.boot = boot = booted()
+        self.ran.append(boot.running)
+        if boot.running is not None:
+            require_bytes(self.disk, boot.running, "the agent that runs")
         documents = FileDocuments(ROOT / "trust")
         clock = SecurityClock(documents, director_root(documents).version)
         self.store = FileStore(ROOT, headroom=0)
         self.outbox = FileOutbox(ROOT / "outbox", max_bytes=24 * 1024, segment_bytes=2 * 1024)
         self.usage = FileUsage(ROOT / "usage.json")
         ports = Ports(
-            journal=WatchedJournal(FileJournal(ROOT / "journal.json"), truth),
+            journal=WatchedJournal(FileJournal(ROOT / "journal.json"), self.truth),
             documents=documents,
             store=self.store,
             outbox=self.outbox,
@@ -103,7 +141,19 @@ class Frame:
             witness=clock.witness,
             transfer=TransferPorts(usage=self.usage),
         )
-        self.core = FrameCore(FrameIdentity(FRAME, "rk3588", "zh", "0.1.0"), ports, QUICK, POLICY)
+        identity = FrameIdentity(FRAME, "rk3588", "zh", "0.1.0", agent=boot.running)
+        self.core = FrameCore(identity, ports, QUICK, POLICY, boot.not_started)
+
+    def change_agent(self) -> None:
+        """One agent ends in order and the next begins, where the journal wants that."""
+        while self.boot.wants_another(self.core.agent):
+            online = self.core.online
+            self.core.stop(self.now)
+            self.outbox.close()
+            self.boot.stood()
+            self._start()
+            if online:
+                self.run(self._safely(self.core.connected, self.now))
 
     def measure(self, slot: Slot) -> TrialReport:
         """The trial."""
@@ -120,6 +170,7 @@ class Frame:
     def offer(self, published: Published | None) -> None:
         self.backend.offer(published)
         self.run(self._deliver("desired", self.backend.envelope))
+        self.change_agent()
 
     def note(self, text: str) -> None:
         """An event of the frame's own."""
@@ -150,6 +201,8 @@ class Frame:
             if turns > MAX_TURNS:
                 raise Wrong("stuck", "the frame is never at rest")
         self.now = end
+        self.boot.stood()
+        self.change_agent()
 
     def settle(self) -> None:
         """Give it time and films until it has carried out what is desired."""
@@ -166,6 +219,7 @@ class Frame:
     def do(self, call: Callable[..., list[Command]], *arguments: object) -> None:
         """Tell the core something, and carry out what it asks for."""
         self.run(self._safely(call, *arguments))
+        self.change_agent()
 
     def run(self, commands: list[Command]) -> None:
         """Carry out what the core asks for until it waits for nothing but time."""
@@ -224,9 +278,13 @@ def born(repository: Repository, capacity: int = 1 << 40) -> ModelDisk:
 def require_whole(disk: ModelDisk, slot: Slot) -> None:
     """Every file the slot names is there and hashes right; asked of the disk, not of the agent."""
     for name in slot.files():
-        content = disk.content(ROOT / "store" / name)
-        if content is None or sha256_hex(content) != name:
-            raise Wrong("bricked", f"{name[:12]} of release {slot.release[:12]} is not whole")
+        require_bytes(disk, name, f"release {slot.release[:12]}")
+
+
+def require_bytes(disk: ModelDisk, name: str, whose: str) -> None:
+    content = disk.content(ROOT / "store" / name)
+    if content is None or sha256_hex(content) != name:
+        raise Wrong("bricked", f"{name[:12]} of {whose} is not whole")
 
 
 def require_good(frame: Frame, found: Journal, before: Truth) -> None:
