@@ -122,6 +122,7 @@ REASON = {
     "renewal_failed": _("Certificate not renewed"),
     "certificate_lapsed": _("Certificate lapsed"),
     "unknown_authority": _("Unknown authority beside a certificate"),
+    "agent_not_started": _("The release's agent does not start: the image's runs"),
 }
 
 ROLE = {

@@ -48,7 +48,7 @@ TRIES_AGAIN = 12
 EPOCH = "security_epoch"
 """Kind of the HealthEvent about a floor that could not be read or raised."""
 
-AGENT = "agent"
+AGENT = "agent_not_started"
 """Kind of the HealthEvent about a committed release that plays on another agent than the one it brought."""
 
 DEFAULT_POLICY = TrialPolicy()

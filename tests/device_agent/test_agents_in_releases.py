@@ -186,7 +186,7 @@ def test_where_there_is_no_way_back_the_committed_release_plays_on_the_images_ag
     it.frame.running, it.frame.not_started = None, WHY
     it.frame.boot()
     assert it.plays == second.release.sha256
-    assert [event.kind for event in it.frame.health][-1] == "agent"
+    assert [event.kind for event in it.frame.health][-1] == "agent_not_started"
     assert it.frame.health[-1].detail == WHY
 
 
