@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from device_agent.boot import STEADY_S, Boot
+from device_agent.boot import ENDS, Boot
 from device_agent.clock import SecurityClock, utc
 from device_agent.core import FrameCore
 from device_agent.folder import (
@@ -63,7 +63,7 @@ class Agent:
         url = broker_url(settings.mqtt, frame)
         identity = read_identity(folder, boot.running)
         self._boot = boot
-        self._handing_over = False
+        self._told = self._handing_over = False
         self._pairs = Pairs(folder.identity)
         certified = certified_identity(self._pairs)
         documents = FileDocuments(folder.trust)
@@ -112,7 +112,7 @@ class Agent:
         )
         self._driver = MqttDriver(lifeline, url, lifeline, self._each_turn)
         self._started = False
-        self._steady_at: float | None = None
+        self._began = time.monotonic()
         self._flush_at = 0.0
         self._waiting = 0
         self._named: tuple[str | None, str | None] = None, None
@@ -131,8 +131,9 @@ class Agent:
 
     def run(self) -> None:
         """Until SIGTERM or SIGINT, or until another agent is to take over (``hands_over``)."""
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: self._driver.stop())
+        for number in ENDS:
+            signal.signal(number, self._tell)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDS)  # the agent before may have held one back
         page = LocalPage(port=self._page.port, pid=os.getpid())
         try:
             replace_file(self._folder.page, msgspec.json.encode(page))
@@ -140,21 +141,28 @@ class Agent:
             log.error("The page's address could not be written down: %s", error)
         log.info("Frame %s; its page is %s", self._identity.frame_id, page.url)
         try:
-            self._driver.run()
+            with self._store.pinned(*([self._boot.running] if self._boot.running is not None else [])):
+                self._driver.run()
         finally:
-            if not self._handing_over:  # the service goes on: nobody needs to be told
+            if not self._handing_over:  # else the service goes on, and nobody needs to be told
                 self._notifier.stopping()
             self._core.stop(time.monotonic())
             self._player.close()
             self._page.close()
             self._folder.page.unlink(missing_ok=True)
             self._outbox.close()
-        self._boot.stood()
+        if self._told:
+            self._boot.take_back(self._core.journal)
+
+    @property
+    def told(self) -> bool:
+        """Whether the agent was asked to stop."""
+        return self._told
 
     @property
     def hands_over(self) -> bool:
-        """Whether ``run`` ended because the journal wants another agent to run."""
-        return self._handing_over
+        """Whether ``run`` ended because the journal wants another agent to run, and for nothing else."""
+        return self._handing_over and not self._told
 
     def status(self) -> dict[str, Any]:
         """For the page and ``device-agent status``."""
@@ -170,6 +178,10 @@ class Agent:
         status["disk"] = disk(self._folder)
         status |= identity_state(self._pairs, self._clock)
         return status
+
+    def _tell(self, *_: object) -> None:
+        self._told = True
+        self._driver.stop()
 
     def _driven(self, identity: FrameIdentity, certified: str) -> Core:
         if self._wrong_identity is None:
@@ -203,16 +215,17 @@ class Agent:
                 self._notifier.status(self._line())
         if not self._started:
             self._started = True
-            self._steady_at = now + STEADY_S
             self._notifier.ready(self._line())
-        if self._steady_at is not None and now >= self._steady_at:
-            self._steady_at = None
-            self._boot.stood()
-        if not self._quiet.locked() and self._boot.wants_another(self._core.agent):
+        journal = self._core.journal
+        self._boot.goes_on(journal, now - self._began, answered=self._core.answered)
+        # Between two films, and none begins any more.
+        if not self._handing_over and self._boot.wants_another(journal) and self._quiet.acquire(blocking=False):
             log.info("Another agent takes over.")
             self._handing_over = True
             self._driver.stop()
-        if self._page.alive():
+            self._notifier.beat(now, at_once=True)
+        # A committed release goes on playing whatever the loop stumbles over; one that is to prove itself does not.
+        if self._page.alive() and (self._driver.well or journal.probation is None):
             self._notifier.beat(now)
 
     def _line(self) -> str:

@@ -12,6 +12,9 @@ def compatible(signed: list[SignedTarget], identity: FrameIdentity, kept: Instal
     runs on ``kept``."""
     parts = signed[1:]
     brought = _agent_of(parts)
+    runs_on = kept.version if kept is not None else identity.agent_version
+    if brought is not None:
+        runs_on = str(brought.manifest.version)
     for target in parts:
         manifest = target.manifest
         if manifest.hardware and identity.hardware not in manifest.hardware:
@@ -19,10 +22,10 @@ def compatible(signed: list[SignedTarget], identity: FrameIdentity, kept: Instal
                 Reason.INCOMPATIBLE,
                 f"{target.path} runs on {', '.join(manifest.hardware)}, and this frame is {identity.hardware}.",
             )
-        # An agent is installed by the one before it; everything else runs on the one that its release brings.
-        agent = identity.agent_version if brought is None or target is brought else str(brought.manifest.version)
+        # An agent is installed by the one before it; everything else runs on the one that comes with the release.
+        agent = identity.agent_version if target is brought else runs_on
         if older(agent, manifest.min_agent):
-            whose = "this frame has" if agent == identity.agent_version else "its release brings"
+            whose = "this frame has" if brought is None or target is brought else "its release brings"
             raise Refused(Reason.INCOMPATIBLE, f"{target.path} needs agent {manifest.min_agent}; {whose} {agent}.")
         if manifest.runtimes and not any(_in_range(one, identity) for one in manifest.runtimes):
             here = ", ".join(f"{name} {version}" for name, version in identity.runtimes.items()) or "none"

@@ -21,7 +21,7 @@ from device_agent.convergence import converge
 from device_agent.failures import failure_of
 from device_agent.gate import Gate
 from device_agent.installer.driver import Installer
-from device_agent.installer.slots import Installed, Journal, Slot
+from device_agent.installer.slots import Journal, Slot
 from device_agent.ports import FrameIdentity, Ports, TrialPolicy
 from device_agent.reports import figures, hello, release_of, reported_state
 from device_agent.telemetry import health, random_id
@@ -56,7 +56,7 @@ DEFAULT_POLICY = TrialPolicy()
 
 class FrameCore:
     """See the module's text. ``retry`` is how patiently the repository is asked, ``policy`` how long probation is.
-    ``not_started`` says in a sentence why the agent of the playing release does not run, where that was given up."""
+    ``not_started`` says in a sentence why the agent that the journal wants does not run, where that was given up."""
 
     def __init__(
         self,
@@ -64,10 +64,12 @@ class FrameCore:
         ports: Ports,
         retry: RetryPolicy = DEFAULT_RETRY,
         policy: TrialPolicy = DEFAULT_POLICY,
-        not_started: Callable[[Installed | None], str | None] = lambda agent: None,
+        not_started: Callable[[Journal], str | None] = lambda journal: None,
     ) -> None:
         self.identity = identity
-        self._heard = False
+        self._answered = False
+        self._not_started = not_started
+        self._not_started_told: str | None = None
         self._ports = ports
         self._retry = retry
         self._policy = policy
@@ -91,9 +93,8 @@ class FrameCore:
         self._session = Session(identity.frame_id, ports.outbox, self._hello, self._offered, ports.sent_ms)
         self._installer.restarted()
         self._keep_epoch()
-        self._watch = Watch(self._installer, policy, self._whole, runs=self._runs, reached=self._reached)
-        if (why := not_started(self.agent)) is not None and not self._watch.agent_lost(why):
-            self._record_health(AGENT, why)
+        self._watch = Watch(self._installer, policy, self._whole, runs=self._runs, answered=lambda: self._answered)
+        self._judge_agent()
         self._tidy()
         self._resume()
 
@@ -110,11 +111,6 @@ class FrameCore:
         return self.journal.playing if self._runs() and not self._watch.failed else self.journal.committed
 
     @property
-    def agent(self) -> Installed | None:
-        """The agent that the journal wants to run; None for the image's."""
-        return self.journal.playing.agent if self.journal.playing is not None else None
-
-    @property
     def deadline(self) -> float | None:
         """When ``tick`` is due; None when nothing is waited for."""
         exchange = self._exchange.deadline if self._exchange is not None else None
@@ -125,6 +121,11 @@ class FrameCore:
     def online(self) -> bool:
         """Whether there is a connection."""
         return self._online
+
+    @property
+    def answered(self) -> bool:
+        """Whether the backend has answered a hello since the start."""
+        return self._answered
 
     # --- what a driver says -------------------------------------------------------------------------------------------
 
@@ -153,7 +154,7 @@ class FrameCore:
         """A message came in."""
         self._now = now
         self._out += self._session.received(topic, payload, now)
-        self._heard = self._heard or self._session.greeted
+        self._answered = self._answered or self._session.greeted
         if self._exchange is not None:
             self._out += self._exchange.received(topic, payload, now)
         return self._drain()
@@ -351,14 +352,17 @@ class FrameCore:
 
     def _runs(self) -> bool:
         """Whether the agent that the playing release wants is the one that runs."""
-        return (self.agent.sha256 if self.agent is not None else None) == self.identity.agent
+        wanted = self.journal.agent
+        return (wanted.sha256 if wanted is not None else None) == self.identity.agent
 
-    def _reached(self) -> bool:
-        """Whether the release on probation may be committed for all that concerns the network. An agent that nobody can
-        talk to any more could never be mended from afar, so the backend must have answered a new one first."""
-        committed = self.journal.committed
-        before = committed.agent if committed is not None else None
-        return self._heard or before == self.agent
+    def _judge_agent(self) -> None:
+        """Where the agent that should run was given up, its release gives way; asked again and again, as one that is
+        given up may be followed by another."""
+        if self._runs() or self._watch.failed or (why := self._not_started(self.journal)) is None:
+            return
+        if not self._watch.agent_lost(why) and why != self._not_started_told:
+            self._not_started_told = why
+            self._record_health(AGENT, why)
 
     def _whole(self, slot: Slot) -> bool:
         return all(self._ports.store.has(name) for name in slot.files())
@@ -372,6 +376,7 @@ class FrameCore:
         while self._exchange is not None and self._exchange.done is not None:
             done, self._exchange = self._exchange.done, None
             self._ended(done)
+        self._judge_agent()
         self._watch.tick(self._now)
         if self._noted:
             try:

@@ -45,9 +45,9 @@ class Notifier:
             self._status = line
             self._send(f"STATUS={line}")
 
-    def beat(self, now: float) -> None:
+    def beat(self, now: float, *, at_once: bool = False) -> None:
         """Feed the watchdog when it is time; ``now`` is monotonic seconds. May be called as often as one likes."""
-        if self._beat_every_s is not None and now >= self._beat_at:
+        if self._beat_every_s is not None and (at_once or now >= self._beat_at):
             self._beat_at = now + self._beat_every_s
             self._send("WATCHDOG=1")
 

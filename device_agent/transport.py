@@ -39,6 +39,8 @@ QUEUE = 256
 KEEPALIVE_S = 60
 IDLE_S = 0.5
 """The loop looks up this often, so that stopping takes no longer."""
+FAILING_S = 60.0
+"""After so long without a turn that went well, the loop does not count as alive."""
 ANEW_S = 30.0
 """After a context for a new connection could not be made (a file is damaged), it is tried again this much later."""
 
@@ -74,6 +76,7 @@ class MqttDriver:
         self._each_turn = each_turn if each_turn is not None else lambda: None
         self._happenings: queue.Queue[Happening] = queue.Queue(QUEUE)
         self._stopping = threading.Event()
+        self._went_well_at = time.monotonic()
         self._subscribing: dict[int, str] = {}
         self._faults: set[str] = set()
         self._standing = False
@@ -86,7 +89,8 @@ class MqttDriver:
         self._begin()
         try:
             while not self._stopping.is_set():
-                self._safely(self._turn)
+                if self._safely(self._turn):
+                    self._went_well_at = time.monotonic()
                 self._safely(self._connect_anew)
                 self._safely(self._each_turn)
         finally:
@@ -95,6 +99,11 @@ class MqttDriver:
             self._client.loop_stop()
             while not self._happenings.empty():
                 self._safely(self._hear_out)
+
+    @property
+    def well(self) -> bool:
+        """Whether a turn of the loop went well lately: one in which all of them fail is not worth going on with."""
+        return time.monotonic() - self._went_well_at < FAILING_S
 
     def stop(self) -> None:
         """End ``run``; from any thread, and from a signal handler."""
@@ -112,13 +121,15 @@ class MqttDriver:
 
     # --- the loop -----------------------------------------------------------------------------------------------------
 
-    def _safely(self, work: Callable[[], None]) -> None:
+    def _safely(self, work: Callable[[], None]) -> bool:
         try:
             work()
         except Exception:
             # A frame must go on playing and answering whatever went wrong here; the next happening is tried anew.
             log.exception("Unexpected error in the agent's loop")
             self._stopping.wait(IDLE_S)
+            return False
+        return True
 
     def _turn(self) -> None:
         now = time.monotonic()

@@ -79,7 +79,7 @@ class SimulatedFrame:
     def change_agent(self) -> bool:
         """Whether the frame goes on with the agent that its playing release brought (or gave back). All simulated
         frames run this process's code: only what such a frame says it runs changes."""
-        wanted, said = self.core.agent, self.core.identity
+        wanted, said = self.core.journal.agent, self.core.identity
         if (wanted.sha256 if wanted is not None else None) == said.agent:
             return False
         self.core.identity = (

@@ -65,10 +65,11 @@ class Continued:
 
 @dataclass(frozen=True, slots=True)
 class Progressed:
-    """How far probation has come, in all."""
+    """How far probation has come, in all; and whether the backend has answered the agent since it started."""
 
     playbacks: int
     healthy_s: float
+    answered: bool = False
 
 
 @dataclass(frozen=True, slots=True)

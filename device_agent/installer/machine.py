@@ -215,7 +215,8 @@ def _probation(journal: Journal) -> Probation:
 def _progressed(journal: Journal, event: Progressed) -> _Content:
     before = _probation(journal)
     restarts = 0 if event.playbacks > before.playbacks else before.restarts
-    after = replace(before, playbacks=event.playbacks, healthy_s=event.healthy_s, restarts=restarts)
+    answered = before.answered or event.answered
+    after = replace(before, playbacks=event.playbacks, healthy_s=event.healthy_s, restarts=restarts, answered=answered)
     return replace(journal, probation=after), ()
 
 

@@ -60,6 +60,8 @@ class Probation(Struct, frozen=True, kw_only=True):
     """Starts of the agent that no orderly stop preceded, since the last playback."""
     stopped: bool = False
     """Whether the agent was stopped in order; it has not started since."""
+    answered: bool = False
+    """Whether the backend has answered the agent that the release runs on."""
 
     @property
     def figures(self) -> dict[str, float]:
@@ -111,6 +113,16 @@ class Journal(Struct, frozen=True, kw_only=True):
         return self.slot(self.playing_slot)
 
     @property
+    def agent(self) -> Installed | None:
+        """The agent that is to run; None for the image's."""
+        return self.playing.agent if self.playing is not None else None
+
+    @property
+    def changes_agent(self) -> bool:
+        """Whether the release on probation runs on another agent than the committed one."""
+        return self.agent != (self.committed.agent if self.committed is not None else None)
+
+    @property
     def committed(self) -> Slot | None:
         """The slot that plays whatever becomes of the other one; None on a frame that never committed a release."""
         return self.slot(self.active)
@@ -129,13 +141,12 @@ class Journal(Struct, frozen=True, kw_only=True):
         return other if other.security_epoch >= committed.security_epoch else None
 
     def agent_for(self, release: str, running: str | None) -> Installed | None:
-        """The agent that a release runs on that brings none: the one it had when it was here before, else the one that
-        is ``running``."""
-        slots = [slot for slot in (self.slot_a, self.slot_b) if slot is not None]
-        for slot in slots:
-            if slot.release == release:
+        """The agent that a release runs on that brings none: the one it had when it was here before, else the committed
+        release's; but where the image's stands in for that one (``running`` is None), the image's."""
+        for slot in (self.slot_a, self.slot_b):
+            if slot is not None and slot.release == release:
                 return slot.agent
-        return next((slot.agent for slot in slots if slot.agent is not None and slot.agent.sha256 == running), None)
+        return None if running is None or self.committed is None else self.committed.agent
 
     def files(self) -> frozenset[str]:
         """Hashes of everything a slot names."""

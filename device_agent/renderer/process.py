@@ -5,7 +5,6 @@ import os
 import select
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections import deque
@@ -13,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import IO, Literal
 
+from device_agent.environment import command
 from device_agent.renderer.limits import ENVIRONMENT
 from device_agent.renderer.messages import (
     MAX_LINE,
@@ -255,4 +255,4 @@ def renderer_command(runtime: str, core_mask: int, memory_mb: int) -> list[str]:
     """How a renderer is started; ``RendererProcess`` adds what concerns the two processes alone."""
     options = ["--runtime", runtime, "--core-mask", str(core_mask), "--memory-mb", str(memory_mb)]
     # Not from the working directory: a renderer runs the same code as its agent, which may have come with a release.
-    return [sys.executable, "-P", "-m", "device_agent", "render", *options]
+    return command(["render", *options])

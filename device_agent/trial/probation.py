@@ -27,8 +27,8 @@ SAVE_AGAIN_S = 60.0
 
 class Watch:
     """Watches over the release that plays. ``now`` is seconds on the driver's clock, ``whole`` says whether a slot's
-    files are there, ``runs`` whether the agent that the release on probation wants is the one that runs (else nothing
-    counts), ``reached`` whether nothing about the network keeps it from being committed."""
+    files are there, ``runs`` whether the agent that the playing release wants is the one that runs (else nothing
+    counts), ``answered`` whether the backend has answered it since it started."""
 
     def __init__(
         self,
@@ -37,13 +37,13 @@ class Watch:
         whole: Callable[[Slot], bool] = lambda slot: True,
         *,
         runs: Callable[[], bool] = lambda: True,
-        reached: Callable[[], bool] = lambda: True,
+        answered: Callable[[], bool] = lambda: True,
     ) -> None:
         self._installer = installer
         self._policy = policy
         self._whole = whole
         self._runs = runs
-        self._reached = reached
+        self._answered = answered
         self._failure: Failure | None = None
         self._playbacks = 0
         self._healthy_s = 0.0
@@ -130,7 +130,10 @@ class Watch:
             # The counts first: the report of the failure says how far probation had come.
             if self._apply(Progressed(playbacks, healthy_s), now):
                 self._apply(NotPassed(self._failure), now)
-        elif self._reached() and (playbacks >= self._policy.playbacks or healthy_s >= self._policy.healthy_s):
+        elif self._answered() and not probation.answered:
+            if self._apply(Progressed(playbacks, healthy_s, answered=True), now):
+                self._judge(now)
+        elif self._may_commit and (playbacks >= self._policy.playbacks or healthy_s >= self._policy.healthy_s):
             self._apply(Proved(playbacks, healthy_s), now)
         elif healthy_s >= self._policy.healthy_s:
             self._failure = self._lost(probation, "the agent it brought never got an answer from the backend.")
@@ -142,6 +145,8 @@ class Watch:
         journal = self._installer.journal
         if journal.committed is None or journal.committed.release != release or (crash is None and not journal.crashes):
             return
+        if not self._runs():
+            return  # what crashes under an agent that it was not made for is not its fault
         self._crash = crash or ""
         try:
             self._installer.apply(Steadied() if crash is None else Crashed())
@@ -181,6 +186,13 @@ class Watch:
     def _counts(self) -> bool:
         """A failure is told whatever runs; playbacks and time are the wanted agent's alone."""
         return self._failure is not None or self._runs()
+
+    @property
+    def _may_commit(self) -> bool:
+        """An agent that nobody can talk to any more could never be mended from afar, so the backend must have answered
+        a new one. Releases without one may be committed in a house without a network."""
+        journal = self._installer.journal
+        return not journal.changes_agent or (journal.probation is not None and journal.probation.answered)
 
     def _lost(self, probation: Probation, why: str) -> Failure:
         playbacks, healthy_s = self._total(probation)

@@ -17,6 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
+from device_agent.environment import environment_for
 from device_agent.storage.files import read_file, replace_file
 from protocol.errors import Reason, Refused
 
@@ -122,6 +123,7 @@ class CommandEpoch:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
                 start_new_session=True,  # whatever it starts ends with it
+                env=environment_for(None, os.environ),  # the vendor's program has a Python path of its own
             )
         except (OSError, ValueError) as error:
             raise self._unknown(f"cannot be started ({error})") from error

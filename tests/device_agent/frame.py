@@ -93,7 +93,7 @@ class Frame:
         version = self.running.version if self.running is not None else "0.1.0"
         agent = self.running.sha256 if self.running is not None else None
         identity = FrameIdentity(FRAME, "rk3588", "zh", version, runtimes={"onnx": "1.22.0"}, agent=agent)
-        self.core = FrameCore(identity, ports, QUICK, self.policy, lambda wanted: self.not_started)
+        self.core = FrameCore(identity, ports, QUICK, self.policy, lambda journal: self.not_started)
         return self.core
 
     def clock(self) -> dt.datetime | None:

@@ -41,7 +41,7 @@ class Changing:
 
     def restart(self, *, answered: bool = True) -> None:
         self.frame.core.stop(self.frame.now)
-        self.frame.running = self.frame.core.agent
+        self.frame.running = self.frame.core.journal.agent
         self.frame.boot()
         self.frame.connect()
         if answered:
@@ -73,7 +73,7 @@ class Changing:
 
     @property
     def runs(self) -> str | None:
-        return self.frame.core.agent.version if self.frame.core.agent is not None else None
+        return self.frame.core.journal.agent.version if self.frame.core.journal.agent is not None else None
 
 
 @pytest.fixture
@@ -128,7 +128,7 @@ def test_one_that_the_backend_never_answers_is_not_committed_by_films(it: Changi
     it.offer(it.release("1.1", it.agent()))
     it.frame.disconnect()
     it.frame.core.stop(it.frame.now)
-    it.frame.running = it.frame.core.agent
+    it.frame.running = it.frame.core.journal.agent
     it.frame.boot()
     it.play(5)
     assert it.journal.state == "trial"
@@ -188,6 +188,40 @@ def test_where_there_is_no_way_back_the_committed_release_plays_on_the_images_ag
     assert it.plays == second.release.sha256
     assert [event.kind for event in it.frame.health][-1] == "agent_not_started"
     assert it.frame.health[-1].detail == WHY
+
+
+def test_one_that_is_given_up_later_does_not_stay_on_probation_for_ever(it: Changing) -> None:
+    it.offer(it.release("1.1", it.agent()))
+    it.frame.not_started = WHY
+    it.frame.wait(60.0)
+    it.frame.run(it.frame.core.tick(it.frame.now))
+    assert (it.journal.state, it.plays) == ("reverted", it.first.release.sha256)
+
+
+def test_an_answer_on_probation_is_not_forgotten_by_a_restart(it: Changing) -> None:
+    it.offer(it.release("1.1", it.agent()))
+    it.restart()
+    it.frame.boot()
+    it.play(2)
+    assert it.journal.state == "committed"
+
+
+def test_a_release_that_comes_while_another_is_on_probation_runs_on_the_committed_ones_agent(it: Changing) -> None:
+    it.offer(it.release("1.1", it.agent()))
+    it.restart(answered=False)
+    it.offer(it.release("1.2", it.repository.adapter(b"adapter" * 100, it.base)))
+    assert it.journal.probation is not None
+    assert it.runs is None, "the agent that is withdrawn goes with its release"
+
+
+def test_crashes_under_an_agent_that_stands_in_are_not_held_against_the_release(it: Changing) -> None:
+    second = it.release("1.1", it.agent())
+    it.commit(second)
+    it.frame.running = None
+    it.frame.boot()
+    for _ in range(5):
+        it.frame.run(it.frame.core.played(it.frame.now, second.release.sha256, "It crashed."))
+    assert (it.journal.state, it.plays) == ("committed", second.release.sha256)
 
 
 @pytest.mark.parametrize(

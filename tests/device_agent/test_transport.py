@@ -1,8 +1,12 @@
 """The agent's loop: what had happened by its end is not forgotten."""
 
 import ssl
+import time
 from pathlib import Path
 
+import pytest
+
+from device_agent import transport
 from device_agent.transport import MqttDriver, TlsFiles
 from protocol.exchange import Command
 from tests.device_agent.test_notify import HangingCore
@@ -79,3 +83,36 @@ def test_a_connection_that_must_be_made_anew_is_heard_no_more_even_while_the_nex
     driver.submit(stop)
     driver.run()
     assert heard == [1]
+
+
+def test_a_loop_in_which_every_turn_fails_is_not_well_and_one_good_turn_heals_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    authority = test_authority(tmp_path / "authority")
+    issued = authority.issue("frame-1")
+    well: list[bool] = []
+    monkeypatch.setattr(transport, "IDLE_S", 0.01)
+    monkeypatch.setattr(transport, "FAILING_S", 0.2)
+
+    def broken(_: float) -> list[Command]:
+        time.sleep(0.05)
+        raise ValueError("a mistake")
+
+    def good(_: float) -> list[Command]:
+        return []
+
+    def each_turn() -> None:
+        well.append(driver.well)
+        if len(well) > len(happenings):
+            driver.stop()
+            return
+        driver.submit(happenings[len(well) - 1])
+
+    happenings = [good, *[broken] * 8, good]
+    driver = MqttDriver(
+        HangingCore(), "mqtts://127.0.0.1:9", TlsFiles(authority.ca, issued.cert, issued.key), each_turn
+    )
+    driver.run()
+    assert well[:2] == [True, True]
+    assert not well[-2]
+    assert well[-1]

@@ -72,15 +72,16 @@ def test_a_frame_that_goes_on_with_another_agent_says_so() -> None:
 
 def test_a_simulated_frame_says_it_runs_the_agent_of_its_release_until_it_gives_that_back() -> None:
     image = FrameIdentity("sim-1", "simulated", "zh", "0.1.0", simulated=True)
-    core = SimpleNamespace(identity=image, agent=None)
+    journal = SimpleNamespace(agent=None)
+    core = SimpleNamespace(identity=image, journal=journal)
     none: Any = None
     simulated = SimulatedFrame(cast(FrameCore, core), none, none, none, none, "mandarin", image)
     assert not simulated.change_agent()
-    core.agent = Installed(kind="agent", path="agent/a", length=1, sha256="a" * 64, version="2.0")
+    journal.agent = Installed(kind="agent", path="agent/a", length=1, sha256="a" * 64, version="2.0")
     assert simulated.change_agent()
     assert not simulated.change_agent()
     assert core.identity == replace(image, agent="a" * 64, agent_version="2.0")
-    core.agent = None
+    journal.agent = None
     assert simulated.change_agent()
     assert core.identity == image
 

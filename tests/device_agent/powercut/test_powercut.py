@@ -66,7 +66,7 @@ def test_agents_come_and_go_in_the_story_about_them() -> None:
     assert frame.ran == [None, brought, None, brought]
     slot = frame.core.journal.slot(frame.core.journal.other)
     assert slot is not None
-    assert (slot.release, slot.agent) == (releases().fix.release.sha256, frame.core.agent), "the fix kept it"
+    assert (slot.release, slot.agent) == (releases().fix.release.sha256, frame.core.journal.agent), "the fix kept it"
 
 
 def test_a_kill_and_then_a_cut() -> None:

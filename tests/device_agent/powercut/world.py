@@ -9,7 +9,7 @@ from typing import Literal, NoReturn
 
 import msgspec
 
-from device_agent.boot import Boot
+from device_agent.boot import STEADY_S, Boot
 from device_agent.clock import SecurityClock
 from device_agent.core import FrameCore
 from device_agent.folder import AgentFolder
@@ -98,7 +98,7 @@ def booted() -> ModelBoot:
     folder, running = AgentFolder(ROOT), None
     try:
         boot = ModelBoot(folder, {}, [], running)
-        boot.begin()
+        boot.begin(POLICY.healthy_s)
     except Became as became:
         assert became.agent is not None
         boot = ModelBoot(folder, {}, [], became.agent.name)
@@ -146,11 +146,10 @@ class Frame:
 
     def change_agent(self) -> None:
         """One agent ends in order and the next begins, where the journal wants that."""
-        while self.boot.wants_another(self.core.agent):
+        while self.boot.wants_another(self.core.journal):
             online = self.core.online
             self.core.stop(self.now)
             self.outbox.close()
-            self.boot.stood()
             self._start()
             if online:
                 self.run(self._safely(self.core.connected, self.now))
@@ -201,7 +200,7 @@ class Frame:
             if turns > MAX_TURNS:
                 raise Wrong("stuck", "the frame is never at rest")
         self.now = end
-        self.boot.stood()
+        self.boot.goes_on(self.core.journal, STEADY_S, answered=self.core.answered)
         self.change_agent()
 
     def settle(self) -> None:

@@ -1,5 +1,7 @@
 """A release brings the agent itself: it takes over in the same process, and one that is no good gives way again."""
 
+import signal
+
 import pytest
 
 from device_agent.boot import MAX_STARTS
@@ -95,12 +97,12 @@ def test_it_takes_over_stays_over_a_crash_and_goes_with_its_release(frame: Chang
 
 
 def test_one_that_ends_whenever_it_is_started_is_given_up(frame: Changing) -> None:
-    frame.offer(frame.with_agent(agent_file(NEW, agent="raise RuntimeError('not on this frame')\n")))
+    frame.offer(frame.with_agent(agent_file(NEW, agent="raise SystemExit(0)\n")))
     frame.start()
     assert frame.agent.process is not None
-    for _ in range(MAX_STARTS):  # as its service manager would
-        assert frame.agent.process.wait(30) == 1
-        frame.start()
+    for _ in range(MAX_STARTS):
+        assert frame.agent.process.wait(30) == 0, "it looks like an orderly end"
+        frame.start()  # as its service manager would
     until(lambda: frame.says("reverted", frame.first, AGENT_VERSION))
     report = frame.report
     assert report is not None
@@ -108,7 +110,13 @@ def test_one_that_ends_whenever_it_is_started_is_given_up(frame: Changing) -> No
     assert report.failure.reason is Reason.TRIAL_FAILED
     assert f"Agent {NEW}, which the release brought, did not stay up {MAX_STARTS} times" in report.failure.detail
     frame.prove()
-    assert "not on this frame" in frame.agent.log.read_text()
+
+
+def test_who_asks_for_the_end_while_another_takes_over_is_heard(frame: Changing) -> None:
+    frame.offer(frame.with_agent(agent_file(NEW)))
+    frame.start()
+    until(lambda: "Another agent takes over." in frame.agent.log.read_text())
+    assert frame.agent.stop() in (0, -signal.SIGTERM), "the second: the image's agent was just starting"
 
 
 def test_one_that_cannot_render_is_stopped_by_the_golden_clips_before_it_ever_runs(frame: Changing) -> None:
