@@ -1,23 +1,25 @@
 """An agent's file: a zip of the packages ``device_agent`` and ``protocol``, which Python runs as it lies.
 
 It is packed byte for byte the same from the same sources, and read without running anything that is in it: the version
-that it will report is one line of ``device_agent/version.py``.
+that it will report is the one line of ``device_agent/version.py``. What it shows is what a frame would run: nothing in
+it hides what the image has, and every source is text that compiles.
 """
 
 import ast
 import io
 import os
 import re
-import struct
+import warnings
 import zipfile
-import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
+from framectl.agent_zip import unzipped
 from framectl.errors import CommandFailed
 from framectl.files import read_file
 from protocol.chunks import sha256_hex
@@ -29,17 +31,18 @@ MAIN = "device_agent/__main__.py"
 VERSION = "device_agent/version.py"
 NEEDED = (MAIN, VERSION, *(f"{package}/__init__.py" for package in PACKAGES))
 MAX_FILE = 32 * 1024 * 1024
-MAX_UNPACKED = 64 * 1024 * 1024
-MAX_MEMBERS = 4096
+MAX_SOURCE = 256 * 1024
+"""Of one module: Python takes some 700 times that to compile the worst of them."""
+MAX_SOURCES = 8 * 1024 * 1024
+"""Of all modules together."""
 
 _LEFT_OUT = ("__pycache__", "tests")
 _COMPILED = (".pyc", ".pyo")
+_HIDDEN = (*_COMPILED, ".so", ".pyd")
+"""Code that nobody can read."""
 _DOTTED = re.compile(r"[0-9][0-9A-Za-z._+-]*")
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 _UNIX = 3
-_PIECE = 1024 * 1024
-_DAMAGED = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, OSError, ValueError, RuntimeError, OverflowError)
-"""What ``zipfile`` raises over bytes that are no zip, or no whole one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,22 +61,23 @@ def read_agent(path: Path) -> AgentFile:
 
 def check_agent(data: bytes, label: str) -> AgentFile:
     """The same of bytes; ``label`` is what people call them."""
-    try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            members = _members(archive, label)
-            for name in NEEDED:
-                if name not in members:
-                    raise CommandFailed(f"{label} has no {name}: make it with `framectl agent pack`.")
-            for info in members.values():
-                with archive.open(info) as member:
-                    while member.read(_PIECE):
-                        pass
-            if members[VERSION].file_size > MAX_MESSAGE:
-                raise CommandFailed(f"{label} has a {VERSION} of more than {MAX_MESSAGE} bytes: shorten it.")
-            version = _version(archive.read(members[VERSION]), label)
-    except _DAMAGED:
-        raise CommandFailed(f"{label} is not a whole agent file: make it with `framectl agent pack`.") from None
-    return AgentFile(version, len(data), sha256_hex(data))
+    members = unzipped(data, label)
+    for name in NEEDED:
+        if name not in members:
+            raise CommandFailed(f"{label} has no {name}: make it with `framectl agent pack`.")
+    for name in members:
+        _check_name(name, label)
+    _refuse_doubles(members, label)
+    sources = {name: text for name, text in members.items() if name.endswith(".py")}
+    total = sum(map(len, sources.values()))
+    if total > MAX_SOURCES:
+        raise CommandFailed(f"{label} has {total} bytes of Python, and {MAX_SOURCES} are allowed: pack less.")
+    for name, text in sources.items():
+        limit = MAX_MESSAGE if name == VERSION else MAX_SOURCE
+        if len(text) > limit:
+            raise CommandFailed(f"{label} has a {name[:80]} of more than {limit} bytes: shorten it.")
+        _compiled(name, text, label)
+    return AgentFile(_version(sources[VERSION], label), len(data), sha256_hex(data))
 
 
 def pack_agent(source: Path | None) -> bytes:
@@ -104,9 +108,11 @@ def _sources(source: Path | None) -> Iterator[tuple[str, Path]]:
             raise CommandFailed(f"There is no folder {top}: name with --source the folder that holds {package}/.")
         for folder, folders, files in os.walk(top):
             folders[:] = [name for name in folders if name not in _LEFT_OUT and not name.startswith(".")]
+            files = [name for name in files if not name.startswith(".") and not name.endswith(("~", *_COMPILED))]
+            for path in (Path(folder), *(Path(folder, name) for name in folders + files)):
+                if path.is_symlink():
+                    raise CommandFailed(f"{path} is a symbolic link: put what it points to in its place.")
             for name in files:
-                if name.startswith(".") or name.endswith(("~", *_COMPILED)):
-                    continue
                 path = Path(folder, name)
                 yield f"{package}/{path.relative_to(top).as_posix()}", path
 
@@ -118,55 +124,59 @@ def _installed(package: str) -> Path:
     return Path(spec.origin).parent
 
 
-def _members(archive: zipfile.ZipFile, label: str) -> dict[str, zipfile.ZipInfo]:
-    infos = archive.infolist()
-    if len(infos) > MAX_MEMBERS:
-        raise CommandFailed(f"{label} has {len(infos)} members, and {MAX_MEMBERS} are allowed: pack less.")
-    unpacked = sum(info.file_size for info in infos)
-    if unpacked > MAX_UNPACKED:
-        raise CommandFailed(f"{label} has {unpacked} bytes unpacked, and {MAX_UNPACKED} are allowed: pack less.")
-    members: dict[str, zipfile.ZipInfo] = {}
-    for info in infos:
-        name = info.filename
-        if not _is_plain(name.removesuffix("/")) or name in members:
-            raise CommandFailed(
-                f"{label} has a member {name[:80]!r}, which is no plain name or is there twice: "
-                "make it with `framectl agent pack`."
-            )
-        if name.endswith(_COMPILED):
-            raise CommandFailed(f"{label} has {name[:80]}, which frames would run instead of its source: leave it out.")
-        if info.flag_bits & 0x1 or info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-            raise CommandFailed(
-                f"{label} has {name[:80]} encrypted or packed in a way that Python cannot import: "
-                "make it with `framectl agent pack`."
-            )
-        members[name] = info
-    return members
+def _check_name(name: str, label: str) -> None:
+    """The zip comes first on the path: whatever else lay in it, a frame would take before the image's own."""
+    if name.partition("/")[0] not in PACKAGES or "/" not in name:
+        raise CommandFailed(f"{label} has {name[:80]}, which lies in neither {' nor '.join(PACKAGES)}: leave it out.")
+    if name.lower().endswith(_HIDDEN):
+        raise CommandFailed(
+            f"{label} has {name[:80]}, which is compiled, so nobody can read what it does: leave it out."
+        )
 
 
-def _is_plain(name: str) -> bool:
-    return name.isprintable() and "\\" not in name and all(part not in ("", ".", "..") for part in name.split("/"))
+def _refuse_doubles(names: Iterable[str], label: str) -> None:
+    """No module beside a package of the same name, also where upper and lower case are one."""
+    known: dict[str, str] = {}
+    for name in names:
+        folder = name.rpartition("/")[0]
+        mine = {} if name.endswith("/") else {name.removesuffix(".py"): name}
+        while folder:
+            mine[folder] = f"{folder}/"
+            folder = folder.rpartition("/")[0]
+        for path, spelled in mine.items():
+            other = known.setdefault(path.casefold(), spelled)
+            if other != spelled:
+                raise CommandFailed(
+                    f"{label} has both {other[:80]} and {spelled[:80]}, and a frame would take one for the other: "
+                    "rename one of them."
+                )
+
+
+def _compiled(name: str, source: bytes, label: str, flags: int = 0) -> Any:
+    """As a frame will compile it, without running it."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return compile(source, name, "exec", flags, dont_inherit=True)
+    except (SyntaxError, ValueError, OverflowError, RecursionError, MemoryError):
+        raise CommandFailed(f"{label} has a {name[:80]} that is no Python: mend it and pack again.") from None
 
 
 def _version(source: bytes, label: str) -> str:
-    """What ``AGENT_VERSION`` is set to, by looking only."""
+    """What ``AGENT_VERSION`` is set to, by looking only; nothing else may be there that could set it."""
+    tree = _compiled(VERSION, source, label, ast.PyCF_ONLY_AST)
+    match tree.body[1:] if ast.get_docstring(tree) is not None else tree.body:
+        case [ast.Assign(targets=[ast.Name(id="AGENT_VERSION")], value=ast.Constant(value=str(word)))]:
+            pass
+        case _:
+            word = ""
     try:
-        tree = ast.parse(source)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        raise CommandFailed(f"{label} has a {VERSION} that is no Python: mend it and pack again.") from None
-    found = [
-        node.value.value
-        for node in tree.body
-        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant)
-        if any(isinstance(name, ast.Name) and name.id == "AGENT_VERSION" for name in node.targets)
-    ]
-    try:
-        (version,) = found
-        word = msgspec.convert(version, Word)
+        word = msgspec.convert(word, Word)
     except ValueError:
         word = ""
     if not _DOTTED.fullmatch(word):
         raise CommandFailed(
-            f'{label} does not say which agent it is: {VERSION} needs one line such as AGENT_VERSION = "1.2.0".'
+            f'{label} does not say plainly which agent it is: {VERSION} needs one line such as AGENT_VERSION = "1.2.0" '
+            "and nothing else but a docstring."
         )
     return word

@@ -36,6 +36,8 @@ _VERSION = re.compile(r"[0-9][0-9a-z.]{0,30}")
 _RUNTIME = re.compile(r"(onnx|rknn)(?:>=([0-9][0-9.]*))?(?:,?<([0-9][0-9.]*))?")
 _PIECE = 1024 * 1024
 MAX_EPOCH = 2**31
+INSTALLS_AGENTS = "0.2.0"
+"""What an agent in a release asks of the one that runs before: those before 0.2.0 refuse a release that brings one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,8 +216,9 @@ class _Plan:
                     f"{what} asks for agent {needed} and {path} is agent {agent.version}, so no frame could run this "
                     "release: bring a newer agent, or ask for an older one."
                 )
-        # Whichever agent runs may install it, and it needs no runtime to be started.
-        manifest = ArtifactManifest(kind="agent", version=agent.version, hardware=list(self._request.hardware))
+        # It needs no runtime to be started.
+        hardware = list(self._request.hardware)
+        manifest = ArtifactManifest(kind="agent", version=agent.version, hardware=hardware, min_agent=INSTALLS_AGENTS)
         if self._file(f"agent/{self._request.name}-{self._request.version}.zip", path, manifest) != agent.sha256:
             raise CommandFailed(f"{path} changed while it was being read: sign again when it is complete.")
         return agent.version

@@ -7,15 +7,17 @@ import os
 import shutil
 import subprocess
 import sys
+import warnings
 import zipfile
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from framectl import agents
+from framectl import agent_zip, agents
 from framectl.__main__ import main
 from framectl.agents import check_agent, read_agent
 from framectl.errors import CommandFailed
@@ -95,8 +97,31 @@ def test_a_source_that_is_none_is_refused(tmp_path: Path, capsys: pytest.Capture
     assert "name with --source the folder that holds device_agent/" in refused(capsys, *here)
     sources(tmp_path, agent_parts("1.0"))
     (tmp_path / "device_agent/version.py").write_text("")
-    assert "does not say which agent it is" in refused(capsys, *here)
+    assert "does not say plainly which agent it is" in refused(capsys, *here)
     assert not out.exists()
+
+
+@pytest.mark.parametrize("link", ["device_agent", "device_agent/page", "protocol/words.py", "protocol/gone.py"])
+def test_a_symbolic_link_in_the_source_is_refused(
+    link: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = sources(tmp_path / "source", agent_parts("1.0"))
+    elsewhere = tmp_path / "elsewhere"
+    sources(elsewhere, {"words.py": b"", "device_agent/page/a.py": b""})
+    if link == "device_agent":
+        (source / link).rename(elsewhere / "moved")
+    target = {"device_agent": "moved", "device_agent/page": "device_agent/page"}.get(link, Path(link).name)
+    (source / link).symlink_to(elsewhere / target)
+    said = refused(capsys, "--source", str(source), "--out", str(tmp_path / "agent.zip"))
+    assert f"{source / link} is a symbolic link: put what it points to in its place." in said
+    assert not (tmp_path / "agent.zip").exists()
+
+
+def test_a_link_that_is_not_packed_is_nobodys_concern(tmp_path: Path) -> None:
+    source = sources(tmp_path, {**agent_parts("1.0"), "device_agent/tests/a.py": b""})
+    (source / "device_agent/.#agent.py").symlink_to("somebody@somewhere.1234")  # as an editor leaves it
+    (source / "device_agent/tests/b.py").symlink_to("a.py")
+    assert agents.pack_agent(source)
 
 
 def test_a_file_that_is_there_is_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -114,7 +139,7 @@ def test_a_file_says_which_agent_it_is(tmp_path: Path) -> None:
     assert (found.version, found.length) == ("2.0rc1", file.stat().st_size)
     with zipfile.ZipFile(file, "a") as archive:  # as other tools make it
         archive.writestr("device_agent/", b"")
-        archive.writestr("README", b"")
+        archive.writestr("protocol/README", b"")
     assert read_agent(file).version == "2.0rc1"
 
 
@@ -164,22 +189,47 @@ def rotten() -> bytes:
         (lambda: also("device_agent//evil.py"), "no plain name"),
         (lambda: also("device_agent\\evil.py"), "no plain name"),
         (lambda: also("device_agent/\x1b[2J.py"), "no plain name"),
-        (twice, "'device_agent/version.py', which is no plain name or is there twice"),
-        (lambda: also("device_agent/version.pyc"), "frames would run instead of its source"),
+        (twice, "has device_agent/version.py twice"),
+        (lambda: also("device_agent/version.pyc"), "version.pyc, which is compiled"),
+        (lambda: also("device_agent/boot.cpython-311-x86_64-linux-gnu.so"), ".so, which is compiled"),
+        (lambda: also("protocol/chunks.PYD"), "chunks.PYD, which is compiled"),
+        (lambda: also("sitecustomize.py"), "sitecustomize.py, which lies in neither device_agent nor protocol"),
+        (lambda: also("msgspec/__init__.py"), "msgspec/__init__.py, which lies in neither"),
+        (lambda: also("Protocol/chunks.py"), "Protocol/chunks.py, which lies in neither"),
+        (lambda: also("protocol"), "protocol, which lies in neither"),
+        (lambda: also("device_agent/version/__init__.py"), "both device_agent/version.py and device_agent/version/,"),
+        (lambda: also("device_agent/version/words.json"), "both device_agent/version.py and device_agent/version/,"),
+        (lambda: also("device_agent/Version/__init__.py"), "both device_agent/version.py and device_agent/Version/,"),
+        (lambda: also("device_agent/Version.py"), "both device_agent/version.py and device_agent/Version.py,"),
         (encrypted, "encrypted or packed in a way"),
         (lambda: zipped(agent_parts("1.0"), zipfile.ZIP_LZMA), "encrypted or packed in a way"),
-        (lambda: saying(b""), "does not say which agent"),
-        (lambda: saying(b"AGENT_VERSION = 1.0"), "does not say which agent"),
-        (lambda: saying(b"AGENT_VERSION = input()"), "does not say which agent"),
-        (lambda: saying(b'AGENT_VERSION = ""'), "does not say which agent"),
-        (lambda: saying(b'AGENT_VERSION = "v1"'), "does not say which agent"),
-        (lambda: saying(b'AGENT_VERSION = "%s"' % (b"1" * 65)), "does not say which agent"),
-        (lambda: saying(b'AGENT_VERSION = "1"\nAGENT_VERSION = "2"'), "does not say which agent"),
-        (lambda: saying(b'if True:\n    AGENT_VERSION = "1"'), "does not say which agent"),
-        (lambda: saying(b"AGENT_VERSION = "), "no Python"),
-        (lambda: saying(b"\xff\xfe"), "no Python"),
-        (lambda: saying(b"(" * 5000), "no Python"),
+        (lambda: saying(b""), "does not say plainly which agent"),
+        (lambda: saying(b"AGENT_VERSION = 1.0"), "does not say plainly which agent"),
+        (lambda: saying(b'AGENT_VERSION = b"1.0"'), "does not say plainly which agent"),
+        (lambda: saying(b"AGENT_VERSION = input()"), "does not say plainly which agent"),
+        (lambda: saying(b'AGENT_VERSION = ""'), "does not say plainly which agent"),
+        (lambda: saying(b'AGENT_VERSION = "v1"'), "does not say plainly which agent"),
+        (lambda: saying(b'AGENT_VERSION = "%s"' % (b"1" * 65)), "does not say plainly which agent"),
+        (lambda: saying(b'AGENT_VERSION = "1"\nAGENT_VERSION = "2"'), "does not say plainly which agent"),
+        (lambda: saying(b'AGENT_VERSION = "1"\nAGENT_VERSION: str = "2"'), "does not say plainly which agent"),
+        (lambda: saying(b'AGENT_VERSION: str = "1"'), "does not say plainly which agent"),
+        (lambda: saying(b'AGENT_VERSION = "1"\n(AGENT_VERSION, x) = ("2", 1)'), "does not say plainly which agent"),
+        (lambda: saying(b'AGENT_VERSION = OTHER = "1"'), "does not say plainly which agent"),
+        (lambda: saying(b'AGENT_VERSION = "1"\nimport os'), "does not say plainly which agent"),
+        (lambda: saying(b'AGENT_VERSION = "1"\n"""After it."""'), "does not say plainly which agent"),
+        (lambda: saying(b'"""One."""\n"""Two."""\nAGENT_VERSION = "1"'), "does not say plainly which agent"),
+        (lambda: saying(b'# It is\rAGENT_VERSION = "2"\nAGENT_VERSION = "1"'), "does not say plainly which agent"),
+        (lambda: saying(b'if True:\n    AGENT_VERSION = "1"'), "does not say plainly which agent"),
+        (lambda: saying(b"AGENT_VERSION = "), "version.py that is no Python"),
+        (lambda: saying(b"\xff\xfe"), "version.py that is no Python"),
+        (lambda: saying(b"(" * 5000), "version.py that is no Python"),
         (lambda: saying(b"#" * 70_000), "of more than 65536 bytes"),
+        (lambda: also("device_agent/agent.py", b"def ("), "device_agent/agent.py that is no Python: mend it"),
+        (lambda: also("device_agent/agent.py", b"return 1"), "device_agent/agent.py that is no Python"),
+        (lambda: also("protocol/a.py", b"x = 1\0"), "protocol/a.py that is no Python"),
+        (lambda: also("protocol/a.py", b"a" + b".a" * 50_000), "protocol/a.py that is no Python"),
+        (lambda: also("protocol/a.py", b"-" * 50_000 + b"1"), "protocol/a.py that is no Python"),
+        (lambda: also("protocol/a.py", b"#" * 262_145), "protocol/a.py of more than 262144 bytes"),
     ],
 )
 def test_what_frames_could_not_run_is_refused_in_one_sentence(content: Any, sentence: str, tmp_path: Path) -> None:
@@ -193,20 +243,29 @@ def test_what_frames_could_not_run_is_refused_in_one_sentence(content: Any, sent
     assert said.isprintable()
 
 
+def test_sources_are_compiled_as_frames_will_and_not_run() -> None:
+    """All ends of lines are good; what Python only warns of is the author's to know."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert check_agent(also("protocol/a.py", b"raise SystemExit('\\d')\r\nx = 1\r"), "It").version == "1.0"
+
+
 @pytest.mark.parametrize(
-    ("bound", "limit", "sentence"),
+    ("module", "bound", "limit", "sentence"),
     [
-        ("MAX_FILE", 100, "has more than the 100 bytes"),
-        ("MAX_UNPACKED", 50, "bytes unpacked, and 50 are allowed"),
-        ("MAX_MEMBERS", 3, "has 4 members, and 3 are allowed"),
+        (agents, "MAX_FILE", 100, "has more than the 100 bytes"),
+        (agents, "MAX_SOURCES", 50, "bytes of Python, and 50 are allowed: pack less"),
+        (agent_zip, "MAX_UNPACKED", 50, "bytes unpacked, and 50 are allowed"),
+        (agent_zip, "MAX_MEMBERS", 3, "has 4 members, and 3 are allowed"),
+        (agent_zip, "MAX_NAME", 20, "'device_agent/__init__.py', which is no plain name"),
     ],
 )
 def test_everything_is_bounded(
-    bound: str, limit: int, sentence: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    module: ModuleType, bound: str, limit: int, sentence: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = tmp_path / "agent.zip"
     file.write_bytes(agent("1.0"))
-    monkeypatch.setattr(agents, bound, limit)
+    monkeypatch.setattr(module, bound, limit)
     with pytest.raises(CommandFailed, match=sentence):
         read_agent(file)
 

@@ -4,11 +4,14 @@ import json
 
 import pytest
 
+from device_agent.version import AGENT_VERSION
 from framectl.__main__ import main
 from framectl.offline import OfflineFolder
 from framectl.package import Package
+from framectl.signing import INSTALLS_AGENTS
 from protocol.chunks import build_index, sha256_hex
 from protocol.repository import ArtifactManifest, artifact_manifest
+from protocol.versions import older
 from tests.framectl.conftest import BASE, Desk, adapter, agent
 
 
@@ -37,7 +40,7 @@ def test_the_agent_is_signed_by_its_own_role_with_the_version_it_reports(
         target = folder.documents["agent"].signed.targets["agent/talking-portrait-1.0.zip"]
         assert (target.length, target.hashes) == (len(data), {"sha256": sha256_hex(data)})
         assert artifact_manifest(target.custom) == ArtifactManifest(
-            kind="agent", index=build_index([data]).root, version="2.0", hardware=["rk3588"]
+            kind="agent", index=build_index([data]).root, version="2.0", hardware=["rk3588"], min_agent="0.2.0"
         )
         other = artifact_manifest(folder.documents["lora"].signed.targets["lora/talking-portrait-1.0.adapter"].custom)
         assert (other.version, other.min_agent) == (None, "1.9")
@@ -45,6 +48,17 @@ def test_the_agent_is_signed_by_its_own_role_with_the_version_it_reports(
         assert sorted(package.documents) == ["agent", "base", "lora", "release"]
         assert [ref.path.partition("/")[0] for ref in package.manifest.targets] == ["base", "lora", "agent"]
         assert b"".join(package.read(sha256_hex(data))) == data
+
+
+def test_agents_that_refuse_a_release_with_one_are_told_so(desk: Desk) -> None:
+    """Also where base model and adapter ask for nothing, and whichever agent comes."""
+    assert not older(AGENT_VERSION, INSTALLS_AGENTS)
+    assert sign(desk, "1.0", "2.0") == 0
+    with OfflineFolder.open(desk.offline) as folder:
+        (target,) = folder.documents["agent"].signed.targets.values()
+        assert artifact_manifest(target.custom).min_agent == INSTALLS_AGENTS
+        (base,) = folder.documents["base"].signed.targets.values()
+        assert artifact_manifest(base.custom).min_agent == "0"
 
 
 def test_a_fix_on_a_release_that_brought_an_agent_leaves_frames_the_one_they_run(desk: Desk) -> None:
