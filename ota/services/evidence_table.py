@@ -189,7 +189,7 @@ def _days(reading: Reading, frames: Frames, policy: Policy) -> Days:
     filled[key] = filled[exact_key] = True
     filled[size] = False
     place = np.flatnonzero(filled)
-    rank = np.cumsum(filled) - filled
+    rank: IntArray = np.cumsum(filled) - filled
     key, exact_key = rank[key], rank[exact_key]
 
     @cache
@@ -197,7 +197,7 @@ def _days(reading: Reading, frames: Frames, policy: Policy) -> Days:
         total = np.bincount(key, reading.days[name], len(place) + 1)[:-1]
         if len(exact_key):
             total += np.bincount(exact_key, np.concatenate([part[name] for part in exact]), len(place))
-        return total
+        return np.asarray(total, dtype=np.float64)
 
     sums = {
         measure.name: Sums(summed(rows.SUMS[measure.name][0]), summed(rows.SUMS[measure.name][1]))
