@@ -28,8 +28,10 @@ from protocol.messages import Word
 
 PACKAGES = ("device_agent", "protocol")
 MAIN = "device_agent/__main__.py"
+BOOT = "device_agent/boot.py"
+"""An agent without it could never give way to another one."""
 VERSION = "device_agent/version.py"
-NEEDED = (MAIN, VERSION, *(f"{package}/__init__.py" for package in PACKAGES))
+NEEDED = (MAIN, BOOT, VERSION, *(f"{package}/__init__.py" for package in PACKAGES))
 MAX_FILE = 32 * 1024 * 1024
 MAX_SOURCE = 256 * 1024
 """Of one module: Python takes some 700 times that to compile the worst of them."""

@@ -28,7 +28,7 @@ def agent_parts(version: str) -> dict[str, bytes]:
     """The least that makes an agent: name -> content."""
     says = f'"""Which agent this is."""\n\nAGENT_VERSION = "{version}"\n'.encode()
     return {
-        "device_agent/__init__.py": b"", "device_agent/__main__.py": b"print('hello')\n",
+        "device_agent/__init__.py": b"", "device_agent/__main__.py": b"print('hello')\n", "device_agent/boot.py": b"",
         "device_agent/version.py": says, "protocol/__init__.py": b"",
     }  # fmt: skip
 
