@@ -28,7 +28,7 @@ HERE = Path(__file__).parent
 BUILD = HERE.parent.parent / "build" / "canary"
 POLICY = Policy()
 MOST_PROCESSES = 16
-CROSSINGS = {"no_effect": (400, 30), "completion": (80, 8), "power": (40, 6), "complaints": (80, 8)}
+CROSSINGS = {"no_effect": (1000, 30), "completion": (80, 8), "power": (40, 6), "complaints": (80, 8)}
 """Rollouts for the frontier, by scenario: in a full run, and in a quick one."""
 PEERS = {"no_effect": (150, 8), "completion": (60, 6), "power": (40, 4), "complaints": (60, 6)}
 ROWS = (25, 20)

@@ -130,7 +130,7 @@ class Watch:
             # The counts first: the report of the failure says how far probation had come.
             if self._apply(Progressed(playbacks, healthy_s), now):
                 self._apply(NotPassed(self._failure), now)
-        elif self._answered() and not probation.answered:
+        elif self._installer.journal.changes_agent and self._answered() and not probation.answered:
             if self._apply(Progressed(playbacks, healthy_s, answered=True), now):
                 self._judge(now)
         elif self._may_commit and (playbacks >= self._policy.playbacks or healthy_s >= self._policy.healthy_s):
