@@ -29,7 +29,7 @@ HOLDBACK = plan.by_evidence("standard").holdback
 FLEET = Model()
 DROP = Effect(completion=-0.04)
 SCENARIOS = (
-    Scenario("no_effect", "a release that does nothing", FLEET, Effect(), 2000, 120),
+    Scenario("no_effect", "a release that does nothing", FLEET, Effect(), 4000, 120),
     Scenario("harder", "the same, in a fleet that is harder to judge", HARDER, Effect(), 600, 40),
     Scenario("watched", "nothing, and a week against the holdback", FLEET, Effect(), 600, 20, holdback=HOLDBACK),
     Scenario("completion", "completion 78 -> 74 %", FLEET, DROP, 200, 30, harmful=True),
@@ -48,7 +48,7 @@ SCENARIOS = (
     Scenario("silent", "a fifth of canaries fall silent", FLEET, Effect(silent=0.2), 150, 10, harmful=True),
     Scenario("margin_completion", "exactly -2 points", FLEET, Effect(completion=-0.02), 900, 20, margin=True),
     Scenario(
-        "margin_complaints", "exactly twice as many complaints", FLEET, Effect(complaints=2.0), 900, 20, margin=True
+        "margin_complaints", "exactly twice as many complaints", FLEET, Effect(complaints=2.0), 2000, 20, margin=True
     ),
     Scenario("margin_power", "exactly +0.05 W", FLEET, Effect(power=0.05), 900, 20, margin=True),
     Scenario(
