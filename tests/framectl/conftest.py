@@ -33,6 +33,15 @@ def agent_parts(version: str) -> dict[str, bytes]:
     }  # fmt: skip
 
 
+def refused(capsys: pytest.CaptureFixture[str], result: int) -> str:
+    """The one sentence of a refusal."""
+    text = capsys.readouterr()
+    assert result == 1
+    assert not text.out
+    assert text.err.count("\n") == 1
+    return text.err
+
+
 def zipped(parts: dict[str, bytes], how: int = zipfile.ZIP_DEFLATED) -> bytes:
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w", how) as archive:

@@ -12,21 +12,13 @@ from framectl.signing import INSTALLS_AGENTS
 from protocol.chunks import build_index, sha256_hex
 from protocol.repository import ArtifactManifest, artifact_manifest
 from protocol.versions import older
-from tests.framectl.conftest import BASE, Desk, adapter, agent
+from tests.framectl.conftest import BASE, Desk, adapter, agent, refused
 
 
 def sign(desk: Desk, version: str, brings: str, *arguments: str, base: bool = True) -> int:
     """A release with a base model (or on that of 1.0) and this agent."""
     of = ("--base-model", desk.file("base.bundle", BASE)) if base else ("--base-release", "talking-portrait 1.0")
     return desk.sign(version, *of, "--agent", desk.file(f"agent-{brings}.zip", agent(brings)), *arguments)
-
-
-def refused(desk: Desk, capsys: pytest.CaptureFixture[str], result: int) -> str:
-    text = capsys.readouterr()
-    assert result == 1
-    assert not text.out
-    assert text.err.count("\n") == 1
-    return text.err
 
 
 def test_the_agent_is_signed_by_its_own_role_with_the_version_it_reports(
@@ -81,7 +73,7 @@ def test_what_needs_a_newer_agent_than_the_release_brings_is_refused(
 ) -> None:
     before = desk.metadata()
     capsys.readouterr()
-    said = refused(desk, capsys, sign(desk, "1.0", "2.0", "--min-agent", "2.1"))
+    said = refused(capsys, sign(desk, "1.0", "2.0", "--min-agent", "2.1"))
     assert "--min-agent asks for agent 2.1 and" in said
     assert "agent-2.0.zip is agent 2.0, so no frame could run this release" in said
     assert desk.metadata() == before
@@ -91,7 +83,7 @@ def test_what_needs_a_newer_agent_than_the_release_brings_is_refused(
 def test_so_is_an_earlier_base_model_that_needs_a_newer_one(desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:
     assert desk.sign("1.0", "--base-model", desk.file("base.bundle", BASE), "--min-agent", "3") == 0
     capsys.readouterr()
-    said = refused(desk, capsys, sign(desk, "1.1", "2.0", base=False))
+    said = refused(capsys, sign(desk, "1.1", "2.0", base=False))
     assert "base/talking-portrait-1.0.bundle asks for agent 3 and" in said
     assert sign(desk, "1.1", "3.0", base=False) == 0
 
@@ -100,7 +92,7 @@ def test_a_file_that_is_no_agent_is_refused(desk: Desk, capsys: pytest.CaptureFi
     before = desk.metadata()
     capsys.readouterr()
     more = ("--base-model", desk.file("base.bundle", BASE), "--agent", desk.file("agent.zip", b"no zip"))
-    assert "not a whole agent file" in refused(desk, capsys, desk.sign("1.0", *more))
+    assert "not a whole agent file" in refused(capsys, desk.sign("1.0", *more))
     assert desk.metadata() == before
 
 
@@ -109,7 +101,7 @@ def test_an_agent_does_not_go_with_adding_signatures(desk: Desk, capsys: pytest.
     capsys.readouterr()
     file = desk.file("agent.zip", agent("2.0"))
     add = ["release", "sign", "--offline", str(desk.offline), "--add", str(desk.package("1.0")), "--agent", file]
-    assert "takes the package as it is" in refused(desk, capsys, main(add))
+    assert "takes the package as it is" in refused(capsys, main(add))
 
 
 def test_the_version_is_in_the_signed_document_as_frames_read_it(desk: Desk) -> None:

@@ -10,7 +10,7 @@ from framectl.package import Package, write_package
 from framectl.signing import runtime_range
 from protocol.chunks import build_index
 from protocol.repository import ArtifactManifest, RuntimeRange, artifact_manifest
-from tests.framectl.conftest import BASE, Desk, adapter
+from tests.framectl.conftest import BASE, Desk, adapter, refused
 
 
 def sha256(data: bytes) -> str:
@@ -65,22 +65,13 @@ def test_the_same_file_again_is_listed_under_its_first_name(desk: Desk) -> None:
         assert sorted(package.documents) == ["release"]
 
 
-def refused(desk: Desk, capsys: pytest.CaptureFixture[str], result: int) -> str:
-    """The one sentence of a refusal."""
-    text = capsys.readouterr()
-    assert result == 1
-    assert not text.out
-    assert text.err.count("\n") == 1
-    return text.err
-
-
 def test_an_adapter_for_another_base_model_is_refused_and_nothing_changes(
     desk: Desk, capsys: pytest.CaptureFixture[str]
 ) -> None:
     desk.sign_base()
     before = desk.metadata()
     capsys.readouterr()
-    sentence = refused(desk, capsys, desk.sign_adapter("1.1", adapter(b"another base model")))
+    sentence = refused(capsys, desk.sign_adapter("1.1", adapter(b"another base model")))
     assert sha256(b"another base model")[:12] in sentence
     assert sha256(BASE)[:12] in sentence
     assert desk.metadata() == before
@@ -92,7 +83,7 @@ def test_a_name_and_version_is_signed_once(desk: Desk, capsys: pytest.CaptureFix
     before = desk.metadata()
     desk.package("1.0").unlink()
     capsys.readouterr()
-    assert "signed before" in refused(desk, capsys, desk.sign_base("1.0", b"something else"))
+    assert "signed before" in refused(capsys, desk.sign_base("1.0", b"something else"))
     assert desk.metadata() == before
 
 
@@ -117,7 +108,7 @@ def test_a_file_that_is_no_adapter_is_refused(
 ) -> None:
     desk.sign_base()
     capsys.readouterr()
-    assert sentence in refused(desk, capsys, desk.sign_adapter("1.1", content))
+    assert sentence in refused(capsys, desk.sign_adapter("1.1", content))
 
 
 @pytest.mark.parametrize("version", ["", "v1", "1/../2", "1.0-rc", "1 0", "9" * 40])
@@ -125,18 +116,18 @@ def test_an_odd_version_is_refused(desk: Desk, capsys: pytest.CaptureFixture[str
     capsys.readouterr()
     out = str(desk.path / "odd.zip")
     file = desk.file("base.bundle", BASE)
-    assert "names no release" in refused(desk, capsys, desk.sign(version, "--base-model", file, "--out", out))
+    assert "names no release" in refused(capsys, desk.sign(version, "--base-model", file, "--out", out))
 
 
 def test_an_empty_base_model_is_refused(desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:
     capsys.readouterr()
-    assert "cannot be an artifact" in refused(desk, capsys, desk.sign_base("1.0", b""))
+    assert "cannot be an artifact" in refused(capsys, desk.sign_base("1.0", b""))
 
 
 def test_a_release_on_an_unknown_base_release_is_refused(desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:
     desk.sign_base()
     capsys.readouterr()
-    assert "pull first" in refused(desk, capsys, desk.sign_adapter("1.1", base_version="0.9"))
+    assert "pull first" in refused(capsys, desk.sign_adapter("1.1", base_version="0.9"))
 
 
 def test_a_kept_manifest_that_was_changed_is_refused(desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:
@@ -144,7 +135,7 @@ def test_a_kept_manifest_that_was_changed_is_refused(desk: Desk, capsys: pytest.
     capsys.readouterr()
     kept = desk.offline / "releases" / "talking-portrait-1.0.json"
     kept.write_bytes(kept.read_bytes().replace(b"1.0", b"1.3"))
-    assert "not the signed one" in refused(desk, capsys, desk.sign_adapter())
+    assert "not the signed one" in refused(capsys, desk.sign_adapter())
 
 
 def test_a_folder_is_advanced_only_when_the_package_has_been_written(
@@ -153,7 +144,7 @@ def test_a_folder_is_advanced_only_when_the_package_has_been_written(
     before = desk.metadata()
     desk.package("1.0").write_bytes(b"somebody's file")
     capsys.readouterr()
-    assert "exists already" in refused(desk, capsys, desk.sign_base())
+    assert "exists already" in refused(capsys, desk.sign_base())
     assert desk.metadata() == before
     assert desk.package("1.0").read_bytes() == b"somebody's file"
 
@@ -172,7 +163,7 @@ def test_a_file_that_changes_while_it_is_packed_is_refused(
     monkeypatch.setattr(signing, "write_package", change_then_write)
     before = desk.metadata()
     capsys.readouterr()
-    assert "changed while" in refused(desk, capsys, desk.sign_base())
+    assert "changed while" in refused(capsys, desk.sign_base())
     assert desk.metadata() == before
     assert not desk.package("1.0").exists()
 
@@ -188,7 +179,7 @@ def test_other_roles_keys_do_not_sign(desk: Desk, capsys: pytest.CaptureFixture[
     capsys.readouterr()
     keys = ("--key", f"file:{desk.offline}/keys/lora.pem", "--key", str(desk.offline / "keys" / "targets.pem"))
     file = desk.file("base.bundle", BASE)
-    assert "None of these keys may sign" in refused(desk, capsys, desk.sign("1.0", "--base-model", file, *keys))
+    assert "None of these keys may sign" in refused(capsys, desk.sign("1.0", "--base-model", file, *keys))
     assert desk.metadata() == before
     assert not desk.package("1.0").exists()
 
@@ -199,7 +190,7 @@ def test_security_epochs_never_fall_within_a_folder(desk: Desk, capsys: pytest.C
     more = ("--base-release", "talking-portrait 1.0", "--adapter", file)
     assert desk.sign("1.1", *more, "--security-epoch", "3") == 0
     capsys.readouterr()
-    said = refused(desk, capsys, desk.sign("1.2", *more, "--security-epoch", "2"))
+    said = refused(capsys, desk.sign("1.2", *more, "--security-epoch", "2"))
     assert "between 3 and" in said
     assert "talking-portrait-1.1" in said
     assert desk.sign("1.2", *more) == 0
