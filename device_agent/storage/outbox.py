@@ -173,7 +173,8 @@ class FileOutbox:
         """Returns how many damaged lines stood between good ones, in files that are mended now. One that cannot be
         mended, on a full disk, stays as it is and takes no more events: the frame plays all the same."""
         files = [self._folder / name for name in sorted(disk().names(self._folder)) if _SEGMENT.fullmatch(name)]
-        found = [examine(path) for path in files]
+        known = max(self._state.committed, self._state.given)
+        found = [examine(path, known) for path in files]
         given = max((one.given for one in found), default=0)
         if given > max((one.segment.last for one in found), default=0):
             self._state = msgspec.structs.replace(self._state, given=max(given, self._state.given))

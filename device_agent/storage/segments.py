@@ -93,8 +93,9 @@ class Found:
     given: int
 
 
-def examine(path: Path) -> Found:
-    """Look at ``<first number>.log`` after a start; changes nothing. Raises OSError."""
+def examine(path: Path, known: int) -> Found:
+    """Look at ``<first number>.log`` after a start; changes nothing. ``known`` is the highest number that the outbox
+    has been told of elsewhere. Raises OSError."""
     data = read_file(path)
     lines, damaged = _lines(data)
     segment = Segment(path)
@@ -102,7 +103,9 @@ def examine(path: Path) -> Found:
         segment.add(seq, len(pack(seq, text)), power=is_power(text))
     # What is damaged between good lines has numbers between theirs; how many stood after the last one nobody knows.
     end = data.rindex(pack(*lines[-1])) + len(pack(*lines[-1])) if lines else 0
-    given = max(segment.last, int(path.stem) - 1) + -(-(len(data) - end) // SMALLEST_LINE)
+    given, torn = max(segment.last, int(path.stem) - 1), -(-(len(data) - end) // SMALLEST_LINE)
+    if torn:  # after a file was mended, the numbers in it go on from ``known``
+        given = max(given, known) + torn
     good = b"".join(pack(*line) for line in lines) if len(data) != segment.size else None
     return Found(segment, good, damaged, given)
 

@@ -83,6 +83,21 @@ def test_a_torn_last_line_is_dropped_and_its_number_never_given_again(tmp_path: 
         (tmp_path / "state.json").write_bytes(state)
 
 
+def test_a_mended_file_that_is_destroyed_again_gives_no_number_twice(tmp_path: Path) -> None:
+    outbox = FileOutbox(tmp_path)
+    for number in range(5):
+        outbox.append(note(str(number)))
+    outbox.close()
+    (segment,) = tmp_path.glob("*.log")
+    segment.write_bytes(b"\xff\n" * (segment.stat().st_size // 2))
+    again = FileOutbox(tmp_path)
+    (sent,) = numbers(again)
+    assert sent > 5, "the gap"
+    again.append(note())  # into the same file, whose name still says 1
+    segment.write_bytes(bytes(segment.stat().st_size))
+    assert FileOutbox(tmp_path).append(note()) > sent
+
+
 def test_a_damaged_line_is_told_and_the_others_are_kept(tmp_path: Path) -> None:
     outbox = FileOutbox(tmp_path)
     for number in range(3):
