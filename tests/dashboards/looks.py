@@ -81,8 +81,8 @@ def add_look(
     return Look.objects.create(rollout=rollout, at=at, **(fields | changes))
 
 
-def add_looks(rollout: Rollout, until: datetime, count: int = 12) -> Look:
-    """So many looks, one every two hours, whose bands narrow."""
+def add_looks(rollout: Rollout, until: datetime, count: int = 16) -> Look:
+    """So many looks, one every two hours, whose bands narrow; from before the second stage on, at any time of day."""
     for number in range(count):
         at = until - timedelta(hours=2 * (count - 1 - number))
         wide = 1 / math.sqrt(number + 1)
