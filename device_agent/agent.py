@@ -144,7 +144,7 @@ class Agent:
             with self._store.pinned(*([self._boot.running] if self._boot.running is not None else [])):
                 self._driver.run()
         finally:
-            if not self._handing_over:  # else the service goes on, and nobody needs to be told
+            if not self.hands_over:  # else the service goes on, and nobody needs to be told
                 self._notifier.stopping()
             self._core.stop(time.monotonic())
             self._player.close()

@@ -29,7 +29,7 @@ import msgspec
 import device_agent
 from device_agent.environment import command, environment_for
 from device_agent.folder import AgentFolder
-from device_agent.installer.slots import Installed, Journal
+from device_agent.installer.slots import Installed, Journal, file_of
 from device_agent.storage.files import read_file, replace_file
 from device_agent.storage.journal import FileJournal
 from device_agent.storage.records import read_record
@@ -177,7 +177,7 @@ class Boot:
         self._become(None)
 
     def _is_this(self, agent: Installed | None) -> bool:
-        return (agent.sha256 if agent is not None else None) == self.running
+        return file_of(agent) == self.running
 
     def _become(self, agent: Path | None) -> NoReturn:
         sys.stdout.flush()

@@ -21,7 +21,7 @@ from device_agent.convergence import converge
 from device_agent.failures import failure_of
 from device_agent.gate import Gate
 from device_agent.installer.driver import Installer
-from device_agent.installer.slots import Journal, Slot
+from device_agent.installer.slots import Journal, Slot, file_of
 from device_agent.ports import FrameIdentity, Ports, TrialPolicy
 from device_agent.reports import figures, hello, release_of, reported_state
 from device_agent.telemetry import health, random_id
@@ -352,8 +352,7 @@ class FrameCore:
 
     def _runs(self) -> bool:
         """Whether the agent that the playing release wants is the one that runs."""
-        wanted = self.journal.agent
-        return (wanted.sha256 if wanted is not None else None) == self.identity.agent
+        return file_of(self.journal.agent) == self.identity.agent
 
     def _judge_agent(self) -> None:
         """Where the agent that should run was given up, its release gives way; asked again and again, as one that is

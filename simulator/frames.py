@@ -6,7 +6,7 @@ from pathlib import Path
 
 from device_agent.core import FrameCore
 from device_agent.folder import AgentFolder, ConfigError, read_identity
-from device_agent.installer.slots import Journal
+from device_agent.installer.slots import Journal, file_of
 from device_agent.ports import FrameIdentity, Ports, TrialPolicy, TrialReport
 from device_agent.storage.journal import MemoryDocuments, MemoryJournal
 from device_agent.storage.outbox import MemoryOutbox
@@ -80,7 +80,7 @@ class SimulatedFrame:
         """Whether the frame goes on with the agent that its playing release brought (or gave back). All simulated
         frames run this process's code: only what such a frame says it runs changes."""
         wanted, said = self.core.journal.agent, self.core.identity
-        if (wanted.sha256 if wanted is not None else None) == said.agent:
+        if file_of(wanted) == said.agent:
             return False
         self.core.identity = (
             replace(self.image, agent=wanted.sha256, agent_version=wanted.version) if wanted is not None else self.image

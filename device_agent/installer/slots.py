@@ -21,6 +21,11 @@ class Installed(Struct, frozen=True, kw_only=True):
     """Of an agent."""
 
 
+def file_of(agent: Installed | None) -> str | None:
+    """SHA-256 of an agent's file; None for the image's own agent, which has none in the store."""
+    return agent.sha256 if agent is not None else None
+
+
 class Slot(Struct, frozen=True, kw_only=True):
     """A manifest over the content store: the release's digest and its files, all of them verified."""
 
