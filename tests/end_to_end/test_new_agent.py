@@ -10,9 +10,8 @@ import pytest
 
 from device_agent.version import AGENT_VERSION
 from standalone.demo import NAME
-from standalone.frames import copy_anchors
 from standalone.stack import ROOT
-from tests.end_to_end.test_new_frame import manage
+from tests.end_to_end.test_new_frame import enrolled
 from tests.end_to_end.world import Facts, framectl
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
@@ -48,11 +47,7 @@ def becomes(world: Facts, release: str, agent: str) -> None:
 
 
 def test_a_release_brings_an_agent_and_takes_it_back(world: Facts, tmp_path: Path) -> None:
-    enrolled = manage(world, "enrol_frames", "--prefix", "cellar", "--locale", "is", "--out", str(tmp_path / "frames"))
-    assert enrolled.returncode == 0, enrolled.stderr
-    folder = tmp_path / "cellar"
-    shutil.copytree(tmp_path / "frames" / FRAME, folder / "identity")
-    copy_anchors(world.folder / "offline", folder / "trust")
+    folder = enrolled(world, tmp_path, "cellar", "is")
     agent, package = tmp_path / "agent.zip", tmp_path / "1.9.zip"
     framectl(world, "agent", "pack", "--source", str(packed(tmp_path)), "--out", str(agent))
     who = ("--offline", str(world.folder / "offline"), "--name", NAME, "--version", "1.9")

@@ -22,12 +22,18 @@ def manage(world: Facts, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 
 
-def test_a_frame_enrolled_later_connects_and_installs(world: Facts, tmp_path: Path) -> None:
-    enrolled = manage(world, "enrol_frames", "--prefix", "hall", "--locale", "fr", "--out", str(tmp_path / "frames"))
-    assert enrolled.returncode == 0, enrolled.stderr
-    folder = tmp_path / "hall"
-    shutil.copytree(tmp_path / "frames" / "hall-0001", folder / "identity")
+def enrolled(world: Facts, tmp_path: Path, prefix: str, locale: str) -> Path:
+    """The folder of a new frame's agent, PREFIX-0001."""
+    done = manage(world, "enrol_frames", "--prefix", prefix, "--locale", locale, "--out", str(tmp_path / "frames"))
+    assert done.returncode == 0, done.stderr
+    folder = tmp_path / prefix
+    shutil.copytree(tmp_path / "frames" / f"{prefix}-0001", folder / "identity")
     copy_anchors(world.folder / "offline", folder / "trust")
+    return folder
+
+
+def test_a_frame_enrolled_later_connects_and_installs(world: Facts, tmp_path: Path) -> None:
+    folder = enrolled(world, tmp_path, "hall", "fr")
     mqtts = f"mqtts://127.0.0.1:{world.broker_port}"
     probation = ("--trial-healthy-hours", "0.001")  # nobody plays in this hall: 3.6 healthy seconds prove a release
     agent = subprocess.Popen(
